@@ -1,0 +1,77 @@
+# Everything a developer does here. `make` or `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GO ?= go
+# Version that the binaries report. A release build is made at a tag.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -X main.version=$(VERSION)
+
+# A package that takes longer than this hangs.
+TEST_TIMEOUT ?= 15m
+# What runs more than one goroutine on purpose. RACE_PACKAGES=./... takes all.
+RACE_PACKAGES ?= $(foreach d,p2p consensus gossip node api client fsm/store,$(if $(wildcard $(d)),./$(d)/...))
+# How long each fuzz target runs.
+FUZZTIME ?= 20s
+# Benchmarks: which, where, how often (benchstat needs 6 or more to say anything).
+BENCH ?= .
+BENCH_PACKAGES ?= ./...
+BENCH_COUNT ?= 6
+# Statement coverage of all packages together, in percent, below which `make cover` fails.
+COVER_MIN ?= 70
+
+# The tools have a module of their own, so that their requirements are not ours.
+TOOL := $(GO) tool -modfile=tools/go.mod
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+	@echo
+	@echo "  Set on the command line: TEST_TIMEOUT FUZZTIME BENCH BENCH_PACKAGES BENCH_COUNT BENCH_BASE RACE_PACKAGES COVER_MIN"
+
+.PHONY: build
+build: ## Build the programs into bin/
+	@mkdir -p bin
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+.PHONY: test
+test: ## Run every test
+	$(GO) test -timeout $(TEST_TIMEOUT) ./...
+
+.PHONY: race
+race: ## Run the tests of what is concurrent under the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race -timeout $(TEST_TIMEOUT) $(RACE_PACKAGES)
+
+.PHONY: lint
+lint: ## Run golangci-lint and the determinism analyzer
+	$(TOOL) golangci-lint run ./...
+	$(GO) run ./internal/detlint/cmd/detlint ./fsm/... ./pci/...
+
+.PHONY: fmt
+fmt: ## Format the Go files as lint wants them
+	$(TOOL) golangci-lint fmt ./...
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME (20s)
+	@GO='$(GO)' tools/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## Run the benchmarks; BENCH_BASE=FILE compares with an earlier run
+	@GO='$(GO)' tools/bench.sh '$(BENCH)' '$(BENCH_COUNT)' $(BENCH_PACKAGES)
+
+.PHONY: cover
+cover: ## Measure coverage per package and in total; fails below COVER_MIN percent
+	@GO='$(GO)' tools/cover.sh $(COVER_MIN) $(TEST_TIMEOUT)
+
+.PHONY: vuln
+vuln: ## Look for known vulnerabilities (GOVULNDB=URL chooses the database)
+	$(TOOL) govulncheck $(if $(GOVULNDB),-db $(GOVULNDB)) ./...
+
+.PHONY: demo
+demo: ## A region of three voters: join, submit, kill the leader, prove that nothing was lost
+	./deploy/demo.sh
+
+.PHONY: clean
+clean: ## Remove what the targets built
+	rm -rf bin
