@@ -78,42 +78,46 @@ func apply(kv KV, at ref, changes []*Change) (ref, error) {
 	case at.isLeaf():
 		return plant(kv, onlySets(withLeaf(changes, &at))), nil
 	}
-	first, last := changes[0], changes[len(changes)-1]
-	depth := min(sharedBits(&at.label.bits, &first.Key), sharedBits(&at.label.bits, &last.Key))
-	if depth < at.label.len {
-		return applyAbove(kv, at, changes, depth)
-	}
-
-	depth = at.label.len
-	old, err := load(kv, &at)
+	// The node is read even if every change turns out to part above it: a parent's hash covers its children's hashes
+	// but not the labels stored beside them, so a label may be relied on only once its node has been read and checked.
+	n, err := load(kv, &at)
 	if err != nil {
 		return ref{}, err
 	}
+	return applyInner(kv, at, &n, changes)
+}
+
+// applyInner is apply for an inner node that has been read.
+func applyInner(kv KV, at ref, old *inner, changes []*Change) (ref, error) {
+	if len(changes) == 0 {
+		return at, nil
+	}
+	first, last := changes[0], changes[len(changes)-1]
+	depth := min(sharedBits(&at.label.bits, &first.Key), sharedBits(&at.label.bits, &last.Key))
 	var now inner
+	var err error
+	if depth < at.label.len { // some change leaves the edge above the node
+		parts := split(changes, depth)
+		side := bitAt(&at.label.bits, depth)
+		if now[side], err = applyInner(kv, at, old, parts[side]); err != nil {
+			return ref{}, err
+		}
+		now[1-side] = plant(kv, onlySets(parts[1-side]))
+		return join(kv, at.label.bits, depth, &now), nil
+	}
+
+	depth = at.label.len
 	for side, below := range split(changes, depth) {
 		if now[side], err = apply(kv, old[side], below); err != nil {
 			return ref{}, err
 		}
 	}
-	if now == old {
+	if now == *old {
 		return at, nil
 	}
 	if !now[0].present || !now[1].present {
 		kv.Delete(nodeKey(&at.label))
 	}
-	return join(kv, at.label.bits, depth, &now), nil
-}
-
-// applyAbove is apply where some change leaves the edge that leads to at, at bit depth.
-func applyAbove(kv KV, at ref, changes []*Change, depth uint16) (ref, error) {
-	parts := split(changes, depth)
-	side := bitAt(&at.label.bits, depth)
-	var now inner
-	var err error
-	if now[side], err = apply(kv, at, parts[side]); err != nil {
-		return ref{}, err
-	}
-	now[1-side] = plant(kv, onlySets(parts[1-side]))
 	return join(kv, at.label.bits, depth, &now), nil
 }
 
