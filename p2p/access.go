@@ -1,0 +1,331 @@
+package p2p
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/bizra/bizra/fsm/federation"
+)
+
+// Role is what a peer is to this node, seen from this node's region.
+type Role uint8
+
+// The roles, from least to most.
+const (
+	Stranger Role = iota // neither listed in the document nor invited, or its invitation has run out
+	Foreign              // a listed voter of another region
+	Member               // a node of the own region that does not vote: invited, a Raft non-voter, or listed but not (or no longer) voting
+	Voter                // votes in the own region's Raft now
+)
+
+// Roles lists every role.
+func Roles() []Role { return []Role{Stranger, Foreign, Member, Voter} }
+
+// String is the role's name in logs, in `bizra peers` and in docs/network.md.
+func (r Role) String() string {
+	switch r {
+	case Stranger:
+		return "stranger"
+	case Foreign:
+		return "foreign"
+	case Member:
+		return "member"
+	case Voter:
+		return "voter"
+	default:
+		return fmt.Sprintf("role %d", uint8(r))
+	}
+}
+
+// Why a peer may not speak a protocol. [Access.Allow] wraps them all in [ErrRefused].
+var (
+	ErrRefused           = errors.New("refused")
+	ErrUnknownProtocol   = errors.New("protocol is not known here")
+	ErrStranger          = errors.New("peer is neither listed in the federation document nor invited")
+	ErrInvitationExpired = errors.New("peer's invitation has expired")
+	ErrForeignRegion     = errors.New("peer is of another region")
+	ErrNotVoter          = errors.New("peer is not a current voter of this region")
+)
+
+// Rule says who may open streams of one protocol towards a node.
+type Rule struct {
+	Protocol protocol.ID
+	From     []Role
+	Why      string // one phrase for docs/network.md
+}
+
+// Rules is the whole table; what is not in it is refused. A protocol's direction is
+// from the one who opens the stream: a Raft non-voter receives RPCs and may send none,
+// and a node takes its region's keys from a voter but gives them to nobody who asks.
+func Rules() []Rule {
+	region := []Role{Member, Voter}
+	return []Rule{
+		{ProtocolRaft, []Role{Voter}, "only those who vote may send Raft RPCs; a non-voter only receives them"},
+		{ProtocolSubmit, region, "any node of the region forwards proofs to the leader"},
+		{ProtocolEntries, region, "members follow the region's ledger"},
+		{ProtocolJoin, Roles(), "a newcomer needs the document; a stranger gets nothing else, and not often"},
+		{ProtocolStatus, region, "clocks, progress and seals are compared inside the region"},
+		{ProtocolKeys, []Role{Voter}, "the region's keys are handed over by a voter, never given to one who asks"},
+	}
+}
+
+// RaftPeers is a snapshot of a region's Raft configuration. It must not be changed
+// after it was handed out.
+type RaftPeers struct {
+	Voters, NonVoters map[peer.ID]struct{}
+}
+
+// NewRaftPeers makes the snapshot.
+func NewRaftPeers(voters, nonVoters []peer.ID) RaftPeers {
+	set := func(ids []peer.ID) map[peer.ID]struct{} {
+		m := make(map[peer.ID]struct{}, len(ids))
+		for _, id := range ids {
+			m[id] = struct{}{}
+		}
+		return m
+	}
+	return RaftPeers{Voters: set(voters), NonVoters: set(nonVoters)}
+}
+
+// AccessConfig configures an [Access].
+type AccessConfig struct {
+	// Region is the own region's name.
+	Region string
+	// Raft gives the region's current Raft configuration, ok = false while the node
+	// knows none; then the document's voters count as the current ones. It is called for
+	// every stream and every Raft RPC, so it must be quick and must not block.
+	Raft func() (peers RaftPeers, ok bool)
+	// Logger takes refusals; the default is slog.Default().
+	Logger *slog.Logger
+}
+
+func (c AccessConfig) withDefaults() AccessConfig {
+	if c.Raft == nil {
+		c.Raft = func() (RaftPeers, bool) { return RaftPeers{}, false }
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+func (c AccessConfig) validate() error {
+	if c.Region == "" {
+		return errors.New("access: Region is empty: it must name the own region")
+	}
+	return nil
+}
+
+// Access decides who may speak which protocol with this node: by the federation
+// document, by Raft's configuration, and, for nodes that neither lists, by an
+// [Invitation]. Safe for concurrent use.
+type Access struct {
+	cfg    AccessConfig
+	listed atomic.Pointer[listing] // nil until there is a document
+
+	mu       sync.Mutex
+	admitted map[peer.ID]admission // under mu; at most AdmissionsMax
+
+	refusals refusals
+}
+
+// listing is what one document says of peers; immutable.
+type listing struct {
+	document *federation.Document
+	roles    map[peer.ID]listedPeer
+}
+
+type listedPeer struct {
+	region    string
+	addresses []string
+}
+
+// NewAccess makes an Access without a document: until [Access.SetDocument] everybody
+// but Raft's own peers is a stranger.
+func NewAccess(cfg AccessConfig) (*Access, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	return &Access{cfg: cfg, admitted: make(map[peer.ID]admission), refusals: newRefusals()}, nil
+}
+
+// Region is the own region's name.
+func (a *Access) Region() string { return a.cfg.Region }
+
+// SetDocument replaces the document. Admissions that its operator keys no longer
+// vouch for are dropped. The document must list the own region and must not be changed
+// afterwards.
+func (a *Access) SetDocument(d *federation.Document) error {
+	if _, ok := d.Region(a.cfg.Region); !ok {
+		return fmt.Errorf("access: federation document %q version %d has no region %q", d.Name, d.Version, a.cfg.Region)
+	}
+	l := &listing{document: d, roles: make(map[peer.ID]listedPeer)}
+	for _, r := range d.Regions {
+		for _, v := range r.Voters {
+			id, err := PeerID(v.NodeKey)
+			if err != nil {
+				return fmt.Errorf("access: voter %q of region %q: %w", v.Name, r.Name, err)
+			}
+			l.roles[id] = listedPeer{region: r.Name, addresses: v.Addresses}
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.listed.Store(l)
+	for id, ad := range a.admitted {
+		if ad.invitation.checkDocument(d) != nil {
+			delete(a.admitted, id)
+		}
+	}
+	return nil
+}
+
+// Document is the document in use, nil while there is none.
+func (a *Access) Document() *federation.Document {
+	if l := a.listed.Load(); l != nil {
+		return l.document
+	}
+	return nil
+}
+
+// Role is what the peer is now.
+func (a *Access) Role(p peer.ID) Role {
+	role, _ := a.role(p)
+	return role
+}
+
+// role also says whether a stranger is one because its invitation ran out.
+func (a *Access) role(p peer.ID) (role Role, expired bool) {
+	raft, known := a.cfg.Raft()
+	if known {
+		if _, ok := raft.Voters[p]; ok {
+			return Voter, false
+		}
+		if _, ok := raft.NonVoters[p]; ok {
+			return Member, false
+		}
+	}
+	if l := a.listed.Load(); l != nil {
+		if lp, ok := l.roles[p]; ok {
+			switch {
+			case lp.region != a.cfg.Region:
+				return Foreign, false
+			case known:
+				return Member, false
+			default:
+				return Voter, false
+			}
+		}
+	}
+	a.mu.Lock()
+	ad, ok := a.admitted[p]
+	a.mu.Unlock()
+	if !ok {
+		return Stranger, false
+	}
+	if !time.Now().Before(ad.expires) {
+		return Stranger, true
+	}
+	return Member, false
+}
+
+// RegionOf names the region that a peer belongs to, "" for a stranger.
+func (a *Access) RegionOf(p peer.ID) string {
+	switch a.Role(p) {
+	case Member, Voter:
+		return a.cfg.Region
+	case Foreign:
+		if l := a.listed.Load(); l != nil {
+			return l.roles[p].region
+		}
+	}
+	return ""
+}
+
+// Allow says whether the peer may open a stream of the protocol, or go on with one.
+// The error wraps [ErrRefused] and the reason; it is counted and, at most once per peer
+// and minute, logged. Use [Access.Role] to ask without leaving a trace.
+func (a *Access) Allow(p peer.ID, proto protocol.ID) error {
+	reason := a.judge(p, proto)
+	if reason == nil {
+		return nil
+	}
+	a.refusals.count(proto, reason)
+	if a.refusals.shouldLog(p, time.Now()) {
+		a.cfg.Logger.Warn("peer refused", "peer", p, "protocol", clip(string(proto)), "reason", reason.Error())
+	}
+	return fmt.Errorf("%w: protocol %s from peer %v: %w", ErrRefused, clip(string(proto)), p, reason)
+}
+
+func (a *Access) judge(p peer.ID, proto protocol.ID) error {
+	rules := Rules()
+	i := slices.IndexFunc(rules, func(r Rule) bool { return r.Protocol == proto })
+	if i < 0 {
+		return ErrUnknownProtocol
+	}
+	role, expired := a.role(p)
+	switch {
+	case slices.Contains(rules[i].From, role):
+		return nil
+	case expired:
+		return ErrInvitationExpired
+	case role == Stranger:
+		return ErrStranger
+	case role == Foreign:
+		return ErrForeignRegion
+	default:
+		return ErrNotVoter
+	}
+}
+
+// Listed gives the addresses that the document lists for a peer, without /p2p.
+func (a *Access) Listed(p peer.ID) []string {
+	if l := a.listed.Load(); l != nil {
+		return slices.Clone(l.roles[p].addresses)
+	}
+	return nil
+}
+
+// OwnRegion lists the peers that belong to the own region now and whom a node should
+// know: Raft's voters and non-voters, the document's voters, the admitted members.
+func (a *Access) OwnRegion() []peer.ID {
+	ids := make(map[peer.ID]struct{})
+	if raft, known := a.cfg.Raft(); known {
+		for id := range raft.Voters {
+			ids[id] = struct{}{}
+		}
+		for id := range raft.NonVoters {
+			ids[id] = struct{}{}
+		}
+	}
+	if l := a.listed.Load(); l != nil {
+		for id, lp := range l.roles {
+			if lp.region == a.cfg.Region {
+				ids[id] = struct{}{}
+			}
+		}
+	}
+	now := time.Now()
+	a.mu.Lock()
+	for id, ad := range a.admitted {
+		if now.Before(ad.expires) {
+			ids[id] = struct{}{}
+		}
+	}
+	a.mu.Unlock()
+	sorted := make([]peer.ID, 0, len(ids))
+	for id := range ids {
+		sorted = append(sorted, id)
+	}
+	slices.Sort(sorted)
+	return sorted
+}

@@ -1,0 +1,26 @@
+package p2p
+
+import (
+	"github.com/libp2p/go-libp2p/core/protocol"
+)
+
+// The protocols of a node. Each carries its version; a change that an old node would
+// misread gets a new one. [Rules] says who may open a stream of which.
+const (
+	ProtocolRaft    protocol.ID = "/bizra/raft/1.0.0"    // Raft's own RPCs, raw stream
+	ProtocolSubmit  protocol.ID = "/bizra/submit/1.0.0"  // proofs forwarded to the leader
+	ProtocolEntries protocol.ID = "/bizra/entries/1.0.0" // the ledger's entries for those who follow, raw stream
+	ProtocolJoin    protocol.ID = "/bizra/join/1.0.0"    // the federation document and the region's peers
+	ProtocolStatus  protocol.ID = "/bizra/status/1.0.0"  // clock, applied index, seal bodies, whether Raft was started
+	ProtocolKeys    protocol.ID = "/bizra/keys/1.0.0"    // hand-over of the region's keys
+)
+
+// Protocols lists every protocol that this package gives rules for, in the order of [Rules].
+func Protocols() []protocol.ID {
+	rules := Rules()
+	ids := make([]protocol.ID, len(rules))
+	for i, r := range rules {
+		ids[i] = r.Protocol
+	}
+	return ids
+}
