@@ -189,3 +189,7 @@ func (o *Object) Done() error {
 	}
 	return o.root.errs
 }
+
+// DigestOf names any JSON value as envelopes are named: BLAKE3-256 of [DigestPrefix]
+// and the value's canonical form.
+func DigestOf(v Value) [32]byte { return digestOf(v.AppendCanonical(nil), nil) }

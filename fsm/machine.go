@@ -1,0 +1,292 @@
+package fsm
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/bizra/bizra/fsm/federation"
+	"github.com/bizra/bizra/fsm/ledger"
+	"github.com/bizra/bizra/fsm/prefixtree"
+	"github.com/bizra/bizra/fsm/store"
+	"github.com/bizra/bizra/pci"
+)
+
+// pendingMax is how many changed state keys may wait for a seal before they are
+// folded into the commitment anyway. When they are folded does not show: the
+// tree's root depends on what the state holds alone.
+const pendingMax = 16 << 10
+
+// Config is what a machine must be told.
+type Config struct {
+	Region string // origin, whose ledger this is
+	// Document gives the federation document of a digest, where the machine follows
+	// entries instead of Raft commands: a genesis entry names its document only.
+	Document func(digest [32]byte) ([]byte, bool)
+}
+
+// Machine is the state machine of one region over one store. Apply, ApplyEntries
+// and ApplySeal are called from one goroutine at a time, which owns every field;
+// other goroutines use [Machine.View], which touches only the store.
+type Machine struct {
+	cfg     Config
+	st      store.Store
+	enc     encoding
+	log     *ledger.Log
+	txn     *store.Txn // what the call under way has changed
+	scratch *store.Txn // child of txn: what the proof under way has changed
+	meta    meta
+	head    head
+	doc     *federation.Document // in force; nil before genesis
+	region  *federation.Region
+	limits  pci.Thresholds
+	docKeys map[[32]byte]struct{} // every key of the document, none of which may be an agent's
+	pending map[string]struct{}   // state keys that the commitment does not cover yet
+	written []byte                // the entry appended last
+	sealed  sealed
+	stopped error // why this replica must not go on, once it must not
+}
+
+// Open takes up the state that the store holds, or an empty one.
+func Open(st store.Store, cfg Config) (*Machine, error) {
+	enc, err := newEncoding()
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{cfg: cfg, st: st, enc: enc, txn: store.NewTxn(st)}
+	m.scratch = m.txn.Child()
+	if err := m.reload(); err != nil {
+		return nil, fmt.Errorf("open state of region %q: %w", cfg.Region, err)
+	}
+	return m, nil
+}
+
+// reload sets every field from the store: at start, and after a call was undone.
+func (m *Machine) reload() (err error) {
+	m.txn.Reset()
+	m.scratch.Reset()
+	m.meta, m.head, m.pending = meta{}, head{}, map[string]struct{}{}
+	if m.log, err = ledger.Open(m.st); err != nil {
+		return err
+	}
+	if _, err := load(m.enc, m.st, []byte{keyMeta}, &m.meta); err != nil {
+		return err
+	}
+	found, err := load(m.enc, m.st, stateKeyOf(stateHead, ""), &m.head)
+	if err != nil {
+		return err
+	}
+	if found != (m.log.Size() > 0) {
+		return fmt.Errorf("%w: the ledger has %d entries, but the state is %s", ErrStop, m.log.Size(), map[bool]string{true: "there", false: "missing"}[found])
+	}
+	if found {
+		if err := m.loadDocument(); err != nil {
+			return err
+		}
+	}
+	return m.loadPending()
+}
+
+func (m *Machine) loadDocument() error {
+	if m.head.StateVersion != StateVersion {
+		return fmt.Errorf("%w: state version %d is in force, and this program knows version %d: install the bizra that knows it", ErrStop, m.head.StateVersion, StateVersion)
+	}
+	b, err := m.st.Get(documentKey(m.head.DocumentDigest))
+	if err != nil {
+		return fmt.Errorf("read the federation document in force: %w", err)
+	}
+	doc, err := federation.Parse(b)
+	if err != nil {
+		return err
+	}
+	return m.adopt(doc)
+}
+
+func documentKey(digest [32]byte) []byte { return append([]byte{keyDocument}, digest[:]...) }
+
+// adopt puts a document in force in memory; the state's head says which one it is.
+func (m *Machine) adopt(doc *federation.Document) error {
+	region, ok := doc.Region(m.cfg.Region)
+	if !ok {
+		return fmt.Errorf("the federation document has no region %q", m.cfg.Region)
+	}
+	m.doc, m.region, m.limits = doc, region, doc.Constitution.Thresholds()
+	m.docKeys = map[[32]byte]struct{}{}
+	for i := range doc.Regions {
+		r := &doc.Regions[i]
+		m.docKeys[r.LogKey], m.docKeys[r.CosignKey] = struct{}{}, struct{}{}
+		for _, k := range r.Operators {
+			m.docKeys[k] = struct{}{}
+		}
+		for _, v := range r.Voters {
+			m.docKeys[v.NodeKey] = struct{}{}
+		}
+	}
+	return nil
+}
+
+func (m *Machine) loadPending() error {
+	it, err := m.st.Iter([]byte{keyPending}, []byte{keyPending + 1})
+	if err != nil {
+		return fmt.Errorf("read pending changes: %w", err)
+	}
+	for ok := it.First(); ok; ok = it.Next() {
+		m.pending[string(it.Key()[1:])] = struct{}{}
+	}
+	return errors.Join(it.Err(), it.Close())
+}
+
+// AppliedIndex is the Raft index and term that the store holds.
+func (m *Machine) AppliedIndex() (index, term uint64) { return m.meta.Index, m.meta.Term }
+
+// Size is the number of entries of the ledger.
+func (m *Machine) Size() int64 { return m.log.Size() }
+
+// Result is what one command led to.
+type Result struct {
+	Skipped       bool      // the store held it already
+	Receipts      []Receipt // one for each proof, in order
+	Seal          *Seal     // of a seal that had something to seal
+	VotersChanged bool      // what the region's voters should be has changed
+	Transfer      *[32]byte // node key of the voter that an operator wants to lead
+}
+
+// Apply applies Raft commands in order and commits them, up to a seal or the end of
+// the call, in one atomic write with the applied index in it. An error means that
+// this replica must stop; what the store then holds is the state at its applied index.
+func (m *Machine) Apply(cmds []Command) ([]Result, error) {
+	if m.stopped != nil {
+		return nil, m.stopped
+	}
+	results := make([]Result, len(cmds))
+	for i := range cmds {
+		if cmds[i].Index <= m.meta.Index {
+			results[i].Skipped = true
+			continue
+		}
+		if err := m.command(&cmds[i], &results[i]); err != nil {
+			return nil, m.stop(fmt.Errorf("apply Raft entry %d: %w", cmds[i].Index, err))
+		}
+		m.meta.Index, m.meta.Term = cmds[i].Index, cmds[i].Term
+		if seal := results[i].Seal; seal != nil {
+			if err := m.commitSeal(seal); err != nil {
+				return nil, m.stop(err)
+			}
+		}
+	}
+	if err := m.commit(); err != nil {
+		return nil, m.stop(err)
+	}
+	return results, nil
+}
+
+// commitSeal commits at once, so that the view kept shows just what was sealed.
+func (m *Machine) commitSeal(seal *Seal) error {
+	if err := m.commit(); err != nil {
+		return err
+	}
+	return m.keepSealed(seal)
+}
+
+func (m *Machine) stop(err error) error {
+	if !errors.Is(err, ErrStop) {
+		err = fmt.Errorf("%w: %w", ErrStop, err)
+	}
+	m.stopped = err
+	return err
+}
+
+func (m *Machine) command(c *Command, res *Result) error {
+	cmd, err := m.enc.decodeCommand(c.Data)
+	if err != nil {
+		return err
+	}
+	switch cmd.Kind {
+	case kindProofs:
+		res.Receipts = make([]Receipt, len(cmd.Proofs))
+		for i, b := range cmd.Proofs {
+			env, err := pci.DecodeCanonical(b)
+			if err != nil {
+				// The leader decodes strictly before it proposes, so this is a leader's fault;
+				// it is refused alike on every replica.
+				res.Receipts[i] = Receipt{Code: pci.CodeOf(err), Reason: err.Error(), Region: m.cfg.Region}
+				continue
+			}
+			if res.Receipts[i], err = m.proof(env, cmd.StampMillis, res); err != nil {
+				return err
+			}
+		}
+		return nil
+	case kindGenesis:
+		return m.genesis(cmd.StampMillis, cmd.Document)
+	case kindSeal:
+		res.Seal, err = m.seal()
+		return err
+	default:
+		return fmt.Errorf("%w: command kind %d is not known to this program: install the newer bizra that wrote it", ErrStop, cmd.Kind)
+	}
+}
+
+// commit writes what the call has changed, with the pending set, atomically.
+func (m *Machine) commit() error {
+	if err := save(m.enc, m.txn, []byte{keyMeta}, &m.meta); err != nil {
+		return err
+	}
+	writes := m.txn.Writes()
+	for i := range writes {
+		if k := writes[i].Key; k[0] == keyState {
+			if _, known := m.pending[string(k)]; !known {
+				m.pending[string(k)] = struct{}{}
+				writes = append(writes, store.Write{Key: append([]byte{keyPending}, k...)})
+			}
+		}
+	}
+	if err := m.st.Commit(writes); err != nil {
+		return fmt.Errorf("commit to the store: %w", err)
+	}
+	m.txn.Reset()
+	if len(m.pending) <= pendingMax {
+		return nil
+	}
+	if _, err := m.fold(); err != nil {
+		return err
+	}
+	if err := m.st.Commit(m.txn.Writes()); err != nil {
+		return fmt.Errorf("commit to the store: %w", err)
+	}
+	m.txn.Reset()
+	return nil
+}
+
+// fold brings the state commitment up to date and returns its root.
+func (m *Machine) fold() ([32]byte, error) {
+	for _, w := range m.txn.Writes() {
+		if w.Key[0] == keyState {
+			m.pending[string(w.Key)] = struct{}{}
+		}
+	}
+	keys := make([]string, 0, len(m.pending))
+	for k := range m.pending { //detlint:allow maprange the keys are sorted below
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	changes := make([]prefixtree.Change, 0, len(keys))
+	for _, k := range keys {
+		c := prefixtree.Change{Key: prefixtree.KeyHash([]byte(k))}
+		b, err := m.txn.Get([]byte(k))
+		if err == nil {
+			v := prefixtree.ValueHash(b)
+			c.Value = &v
+		} else if !errors.Is(err, store.ErrNotFound) {
+			return [32]byte{}, fmt.Errorf("fold state %q: %w", k, err)
+		}
+		changes = append(changes, c)
+		m.txn.Delete(append([]byte{keyPending}, k...))
+	}
+	root, err := prefixtree.Update(m.txn, changes)
+	if err != nil {
+		return root, fmt.Errorf("update the state commitment: %w", err)
+	}
+	clear(m.pending)
+	return root, nil
+}

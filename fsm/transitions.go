@@ -1,0 +1,201 @@
+package fsm
+
+import (
+	"encoding/binary"
+	"errors"
+	"slices"
+
+	"github.com/bizra/bizra/fsm/federation"
+	"github.com/bizra/bizra/fsm/session"
+	"github.com/bizra/bizra/fsm/store"
+	"github.com/bizra/bizra/pci"
+)
+
+func refuse(code pci.Code, reason string) error { return &pci.Reject{Code: code, Detail: reason} }
+
+// moveSession opens a session or takes a step in one.
+func (m *Machine) moveSession(st *session.Step, stateHash string, out *Outcome) error {
+	key := stateKeyOf(stateSession, st.Session)
+	var s session.Session
+	found, err := load(m.enc, m.scratch, key, &s)
+	if err != nil {
+		return err
+	}
+	var next *session.Session
+	var node *session.Node
+	if st.Type == session.Genesis {
+		if stateHash != "" {
+			return refuse(pci.RejectStateMismatch, session.ReasonOpenNeedsEmpty)
+		}
+		if found {
+			return refuse(pci.RejectStateMismatch, session.ReasonSessionExists)
+		}
+		next, node = session.Open(*st)
+	} else {
+		if !found {
+			return refuse(pci.RejectStateMismatch, session.ReasonSessionUnknown)
+		}
+		if err := s.MayMove(st.Agent); err != nil {
+			return err
+		}
+		if err := s.CheckHead(st); err != nil {
+			return err
+		}
+		if next, node, err = s.Apply(st, nodes{m.scratch}); err != nil {
+			return err
+		}
+	}
+	m.putNode(node, next)
+	out.Head, out.State = next.Last.Hash.String(), next.Last.State.String()
+	return save(m.enc, m.scratch, key, next)
+}
+
+func (m *Machine) putNode(n *session.Node, s *session.Session) {
+	h := s.Last.Hash
+	record := binary.BigEndian.AppendUint64(make([]byte, 0, 512), uint64(m.log.Size())) //nolint:gosec // a size is never negative
+	m.scratch.Set(nodeKey(h), n.AppendCanonical(record))
+	m.scratch.Set(historyKey(s.ID, s.Nodes-1), h[:])
+}
+
+func historyKey(id string, number uint64) []byte {
+	b := append([]byte{keyHistory}, id...)
+	return binary.BigEndian.AppendUint64(append(b, 0), number)
+}
+
+// keyFree refuses a public key that belongs to somebody.
+func (m *Machine) keyFree(g store.Getter, key [32]byte) error {
+	if _, taken := m.docKeys[key]; taken {
+		return refuse(pci.RejectInvariantFailed, reasonKeyTaken)
+	}
+	taken, err := has(g, stateKeyOf(stateKey, string(key[:])))
+	if err != nil {
+		return err
+	}
+	if taken {
+		return refuse(pci.RejectInvariantFailed, reasonKeyTaken)
+	}
+	return nil
+}
+
+func has(g store.Getter, key []byte) (bool, error) {
+	_, err := g.Get(key)
+	if err == nil {
+		return true, nil
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return false, err
+}
+
+func (m *Machine) registerAgent(a Agent, t int64) error {
+	var was Agent
+	found, err := load(m.enc, m.scratch, stateKeyOf(stateAgent, a.ID), &was)
+	if err != nil {
+		return err
+	}
+	if found && was.RevokedMillis == 0 {
+		return refuse(pci.RejectInvariantFailed, reasonAgentExists)
+	}
+	if found && was.Owner != a.Owner {
+		return refuse(pci.RejectInvariantFailed, reasonOwnerDiffers)
+	}
+	if err := m.keyFree(m.scratch, a.PublicKey); err != nil {
+		return err
+	}
+	return m.putAgent(a, t)
+}
+
+func (m *Machine) putAgent(a Agent, t int64) error {
+	a.RegisteredMillis = t
+	m.scratch.Set(stateKeyOf(stateKey, string(a.PublicKey[:])), []byte(a.ID))
+	return save(m.enc, m.scratch, stateKeyOf(stateAgent, a.ID), &a)
+}
+
+func (m *Machine) revokeAgent(id string, t int64) error {
+	var a Agent
+	key := stateKeyOf(stateAgent, id)
+	found, err := load(m.enc, m.scratch, key, &a)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return refuse(pci.RejectInvariantFailed, reasonAgentUnknown)
+	}
+	if a.RevokedMillis != 0 {
+		return refuse(pci.RejectInvariantFailed, reasonAgentRevoked)
+	}
+	a.RevokedMillis = t
+	return save(m.enc, m.scratch, key, &a)
+}
+
+// changeVoters changes what the region's voters should be. Raft's configuration
+// follows, by the leader's hand. An ID that was a voter once is spent: its disk may
+// have been lost since, and with it its votes.
+func (m *Machine) changeVoters(c *voterChange) error {
+	var vs voters
+	if _, err := load(m.enc, m.scratch, stateKeyOf(stateVoters, ""), &vs); err != nil {
+		return err
+	}
+	var err error
+	switch c.op {
+	case VoterTransfer:
+		_, err = vs.find(c.voter.NodeKey)
+		return err
+	case VoterAdd:
+		err = m.addVoter(&vs, c.voter)
+	case VoterReplace:
+		if err = m.removeVoter(&vs, c.replaces); err == nil {
+			err = m.addVoter(&vs, c.voter)
+		}
+	default:
+		if len(vs.Active) == 1 {
+			return refuse(pci.RejectInvariantFailed, reasonLastVoter)
+		}
+		err = m.removeVoter(&vs, c.voter.NodeKey)
+	}
+	if err != nil {
+		return err
+	}
+	return save(m.enc, m.scratch, stateKeyOf(stateVoters, ""), &vs)
+}
+
+func (m *Machine) addVoter(vs *voters, v Voter) error {
+	if _, err := vs.find(v.NodeKey); err == nil {
+		return refuse(pci.RejectInvariantFailed, reasonVoterExists)
+	}
+	spent, err := has(m.scratch, stateKeyOf(stateSpent, string(v.NodeKey[:])))
+	if err != nil {
+		return err
+	}
+	if spent {
+		return refuse(pci.RejectInvariantFailed, reasonVoterIDSpent)
+	}
+	if len(vs.Active) >= votersMax {
+		return refuse(pci.RejectInvariantFailed, reasonVotersFull)
+	}
+	if err := m.keyFree(m.scratch, v.NodeKey); err != nil {
+		return err
+	}
+	v.Index = m.log.Size()
+	vs.Active = append(vs.Active, v)
+	return nil
+}
+
+func (m *Machine) removeVoter(vs *voters, node federation.Key) error {
+	i, err := vs.find(node)
+	if err != nil {
+		return err
+	}
+	vs.Active = slices.Delete(vs.Active, i, i+1)
+	return save(m.enc, m.scratch, stateKeyOf(stateSpent, string(node[:])), m.log.Size())
+}
+
+// find gives the place of a voter that is in force.
+func (vs *voters) find(node [32]byte) (int, error) {
+	i := slices.IndexFunc(vs.Active, func(v Voter) bool { return v.NodeKey == node })
+	if i < 0 {
+		return 0, refuse(pci.RejectInvariantFailed, reasonVoterUnknown)
+	}
+	return i, nil
+}

@@ -1,0 +1,182 @@
+package fsm
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/bizra/bizra/fsm/federation"
+	"github.com/bizra/bizra/fsm/ledger"
+	"github.com/bizra/bizra/fsm/session"
+	"github.com/bizra/bizra/fsm/store"
+)
+
+// PageMax is the most items that one read of a list gives.
+const PageMax = 1000
+
+// View reads the state as it was at one moment. It must be closed.
+type View struct {
+	snap store.Snapshot
+	enc  encoding
+	head head
+	meta meta
+}
+
+// View opens a view on the state as it is now. Any goroutine may call it.
+func (m *Machine) View() (*View, error) { return openView(m.st, m.enc) }
+
+func openView(st store.Store, enc encoding) (*View, error) {
+	snap, err := st.Snapshot()
+	if err != nil {
+		return nil, fmt.Errorf("read the state: %w", err)
+	}
+	v := &View{snap: snap, enc: enc}
+	_, err1 := load(enc, snap, stateKeyOf(stateHead, ""), &v.head)
+	_, err2 := load(enc, snap, []byte{keyMeta}, &v.meta)
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, errors.Join(err, snap.Close())
+	}
+	return v, nil
+}
+
+// Close releases the view.
+func (v *View) Close() error { return v.snap.Close() }
+
+// Ledger is the ledger's read side.
+func (v *View) Ledger() ledger.View { return ledger.View{Reader: v.snap} }
+
+// AppliedIndex is the last Raft index in this view.
+func (v *View) AppliedIndex() uint64 { return v.meta.Index }
+
+// LogTimeMillis is the log time of the last entry, 0 before genesis.
+func (v *View) LogTimeMillis() int64 { return v.head.TimeMillis }
+
+// Document is the federation document in force; [ErrNotFound] before genesis.
+func (v *View) Document() (*federation.Document, error) {
+	b, err := v.snap.Get(documentKey(v.head.DocumentDigest))
+	if err != nil {
+		return nil, fmt.Errorf("federation document: %w", err)
+	}
+	return federation.Parse(b)
+}
+
+// Receipt is the receipt of the entry that records the proof of this digest, or [ErrNotFound].
+func (v *View) Receipt(digest [32]byte) (Receipt, error) {
+	r, found, err := receiptOf(v.snap, digest)
+	if err == nil && !found {
+		err = fmt.Errorf("proof %s: %w", hexOf(digest[:]), ErrNotFound)
+	}
+	return r, err
+}
+
+// ReceiptByEnvelopeID is [View.Receipt] for the newest entry whose envelope has this id.
+func (v *View) ReceiptByEnvelopeID(id string) (Receipt, error) {
+	index, err := v.Ledger().IndexByEnvelopeID(id)
+	if err != nil {
+		return Receipt{}, fmt.Errorf("envelope %q: %w", id, err)
+	}
+	e, err := v.Entry(index)
+	if err != nil {
+		return Receipt{}, err
+	}
+	return e.receipt(), nil
+}
+
+// Entry decodes the entry at an index.
+func (v *View) Entry(index int64) (*Entry, error) {
+	b, err := v.Ledger().Entry(index)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEntry(b)
+}
+
+// Session finds a session by its id, or [ErrNotFound].
+func (v *View) Session(id string) (*session.Session, error) {
+	var s session.Session
+	found, err := load(v.enc, v.snap, stateKeyOf(stateSession, id), &s)
+	if err == nil && !found {
+		err = fmt.Errorf("session %q: %w", id, ErrNotFound)
+	}
+	return &s, err
+}
+
+// Sessions lists sessions with ids after the one given, sorted by id, at most PageMax.
+func (v *View) Sessions(after string, countMax int) ([]session.Session, error) {
+	return list[session.Session](v, stateSession, after, countMax)
+}
+
+// Agents lists agents with ids after the one given, sorted by id, at most PageMax.
+func (v *View) Agents(after string, countMax int) ([]Agent, error) {
+	return list[Agent](v, stateAgent, after, countMax)
+}
+
+func list[T any](v *View, name, after string, countMax int) ([]T, error) {
+	lower := append(stateKeyOf(name, after), 0)
+	upper := stateKeyOf(name, "")
+	upper[len(upper)-1]++
+	it, err := v.snap.Iter(lower, upper)
+	if err != nil {
+		return nil, fmt.Errorf("list %s: %w", name, err)
+	}
+	var items []T
+	for ok := it.First(); ok && len(items) < min(countMax, PageMax); ok = it.Next() {
+		var item T
+		if err := v.enc.dec.Unmarshal(it.Value(), &item); err != nil {
+			return nil, errors.Join(fmt.Errorf("decode state %q: %w", it.Key(), err), it.Close())
+		}
+		items = append(items, item)
+	}
+	return items, errors.Join(it.Err(), it.Close())
+}
+
+// Agent finds an agent by its id, or [ErrNotFound].
+func (v *View) Agent(id string) (*Agent, error) {
+	var a Agent
+	found, err := load(v.enc, v.snap, stateKeyOf(stateAgent, id), &a)
+	if err == nil && !found {
+		err = fmt.Errorf("agent %q: %w", id, ErrNotFound)
+	}
+	return &a, err
+}
+
+// Voters are the nodes that are to vote in the region's Raft.
+func (v *View) Voters() ([]Voter, error) {
+	var vs voters
+	_, err := load(v.enc, v.snap, stateKeyOf(stateVoters, ""), &vs)
+	return vs.Active, err
+}
+
+// Step is one node of a session's history.
+type Step struct {
+	Number int64 // in the order in which the nodes were made, from 0
+	Hash   session.Hash
+	Node   *session.Node
+	Index  int64 // of the entry that made it
+}
+
+// History lists a session's nodes from a number on, at most PageMax.
+func (v *View) History(id string, from int64, countMax int) ([]Step, error) {
+	s, err := v.Session(id)
+	if err != nil {
+		return nil, err
+	}
+	var steps []Step
+	for n := max(from, 0); n < int64(s.Nodes) && len(steps) < min(countMax, PageMax); n++ { //nolint:gosec // nodes are counted one by one
+		b, err := v.snap.Get(historyKey(id, uint64(n)))
+		if err != nil || len(b) != 32 {
+			return nil, fmt.Errorf("history of session %q, node %d: %d bytes: %w", id, n, len(b), err)
+		}
+		st := Step{Number: n, Hash: session.Hash(b)}
+		if st.Node, st.Index, err = (nodes{v.snap}).at(st.Hash); err != nil {
+			return nil, err
+		}
+		steps = append(steps, st)
+	}
+	return steps, nil
+}
+
+// Seals is how many seals were made.
+func (v *View) Seals() int64 { return v.meta.Seals }
+
+// SealAt is a seal by its number, or [ErrNotFound].
+func (v *View) SealAt(number int64) (*Seal, error) { return sealAt(v.enc, v.snap, number) }

@@ -1,0 +1,111 @@
+// Package testfed makes federations for tests: documents with all their secret
+// keys, drawn from a seed, and agents that sign. It is imported by tests alone.
+package testfed
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/bizra/bizra/fsm/federation"
+	"github.com/bizra/bizra/pci"
+)
+
+// Federation is a document and the secret keys behind it.
+type Federation struct {
+	Document  *federation.Document
+	LogKeys   map[string]*pci.PrivateKey   // by region
+	Cosign    map[string]*pci.PrivateKey   // by region
+	Operators map[string]*pci.PrivateKey   // by region
+	Nodes     map[string][]*pci.PrivateKey // by region, in the order of its voters
+}
+
+// Key draws a key from a label; equal labels give equal keys.
+func Key(label string) *pci.PrivateKey {
+	return pci.NewKeyFromSeed(sha256.Sum256([]byte("testfed:" + label)))
+}
+
+// New makes a federation of the regions a, b, c, … with so many voters each.
+func New(regions, voters int, change ...func(*federation.Document)) *Federation {
+	f := &Federation{Document: &federation.Document{Version: 1, Name: "test", Constitution: federation.DefaultConstitution()},
+		LogKeys: map[string]*pci.PrivateKey{}, Cosign: map[string]*pci.PrivateKey{}, Operators: map[string]*pci.PrivateKey{},
+		Nodes: map[string][]*pci.PrivateKey{}}
+	for i := range regions {
+		name := string(rune('a' + i))
+		f.LogKeys[name], f.Cosign[name], f.Operators[name] = Key(name+"-log"), Key(name+"-cosign"), Key(name+"-operator")
+		r := federation.Region{Name: name, LogKey: f.LogKeys[name].Public(), CosignKey: f.Cosign[name].Public(),
+			Operators: []federation.Key{f.Operators[name].Public()}}
+		for v := range voters {
+			k := Key(fmt.Sprintf("%s-%d", name, v+1))
+			f.Nodes[name] = append(f.Nodes[name], k)
+			r.Voters = append(r.Voters, federation.Voter{Name: fmt.Sprintf("%s-%d", name, v+1), NodeKey: k.Public()})
+		}
+		slices.SortFunc(r.Operators, func(a, b federation.Key) int { return bytes.Compare(a[:], b[:]) })
+		f.Document.Regions = append(f.Document.Regions, r)
+	}
+	for _, c := range change {
+		c(f.Document)
+	}
+	if err := f.Document.Check(); err != nil {
+		panic(fmt.Sprintf("testfed: %v", err)) // a test asked for a document that cannot be
+	}
+	return f
+}
+
+// Open lets unknown agents register by their first proof.
+func Open(d *federation.Document) { d.Constitution.OpenRegistration = true }
+
+// Signer signs proofs at a time of its own, with nonces and envelope ids that are
+// drawn from its label and a count.
+type Signer struct {
+	Key        *pci.PrivateKey
+	AgentID    string
+	AgentType  string
+	PolicyHash string
+	NowMillis  int64
+	count      uint64
+}
+
+// Agent makes an agent's signer.
+func (f *Federation) Agent(id string, nowMillis int64) *Signer {
+	return &Signer{Key: Key("agent-" + id), AgentID: id, AgentType: "PAT", PolicyHash: f.Document.Constitution.PolicyHash(), NowMillis: nowMillis}
+}
+
+// Operator makes the signer of a region's operator.
+func (f *Federation) Operator(region string, nowMillis int64) *Signer {
+	s := f.Agent("operator."+region, nowMillis)
+	s.Key, s.AgentType = f.Operators[region], "SAT"
+	return s
+}
+
+// Sign makes a proof; change may alter the draft.
+func (s *Signer) Sign(action string, data map[string]any, stateHash string, change ...func(*pci.Draft)) *pci.Envelope {
+	v, err := pci.FromGo(data)
+	if err != nil {
+		panic(fmt.Sprintf("testfed: %v", err))
+	}
+	s.count++
+	pub := s.Key.Public()
+	n := sha256.Sum256(binary.BigEndian.AppendUint64(pub[:], s.count))
+	d := pci.Draft{Action: action, Data: v, PolicyHash: s.PolicyHash, StateHash: stateHash, IhsanScore: 0.99, SNRScore: 0.95,
+		Urgency: "REAL_TIME", AgentType: s.AgentType, AgentID: s.AgentID, Timestamp: time.UnixMilli(s.NowMillis).UTC(), Nonce: n,
+		EnvelopeID: fmt.Sprintf("%08x-0000-4000-8000-%012x", n[:4], n[4:10])}
+	for _, c := range change {
+		c(&d)
+	}
+	env, err := pci.Sign(d, s.Key)
+	if err != nil {
+		panic(fmt.Sprintf("testfed: %v", err))
+	}
+	return env
+}
+
+// Register is the operator's proof that registers the agent.
+func (s *Signer) Register(region string, agent *Signer) *pci.Envelope {
+	key := federation.Key(agent.Key.Public())
+	return s.Sign("agent.register", map[string]any{"region": region, "agent_id": agent.AgentID, "agent_type": agent.AgentType,
+		"public_key": key.String(), "owner": "owner-of-" + agent.AgentID}, "")
+}
