@@ -3,7 +3,6 @@ package pci
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"strconv"
 )
 
@@ -120,21 +119,22 @@ func (c Code) Sentence() string {
 
 // HTTPStatus returns the status with which a single proof of this outcome is answered.
 func (c Code) HTTPStatus() int {
+	// Numbers, because net/http would come with its whole stack into a library.
 	switch c {
 	case Success:
-		return http.StatusOK
+		return 200
 	case RejectSchema, RejectSignature, RejectTimestampStale, RejectTimestampFuture:
-		return http.StatusBadRequest
+		return 400
 	case RejectRoleViolation:
-		return http.StatusForbidden
+		return 403
 	case RejectStateMismatch, RejectNonceReplay:
-		return http.StatusConflict
+		return 409
 	case RejectRateLimited:
-		return http.StatusTooManyRequests
+		return 429
 	case RejectInternalError:
-		return http.StatusInternalServerError
+		return 500
 	}
-	return http.StatusUnprocessableEntity
+	return 422
 }
 
 // ParseCode returns the code of a name on the wire; ok is false for any other text.

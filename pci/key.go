@@ -81,7 +81,7 @@ func loadKey(path string) (*PrivateKey, error) {
 	} else if !info.Mode().IsRegular() {
 		return nil, errors.New("it is no regular file")
 	}
-	f, err := os.Open(path) // #nosec G304 -- the operator names the file
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +124,7 @@ func (k *PrivateKey) Save(path string) error {
 		return fmt.Errorf("encoding the key for %s: %w", path, err)
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: pemTypePrivate, Bytes: der})
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, keyFileMode) // #nosec G304 -- the operator names the file
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, keyFileMode)
 	if err != nil {
 		return fmt.Errorf("creating key file: %w", err)
 	}

@@ -258,11 +258,9 @@ func (s *scanner) text() error {
 	s.pos++
 	s.dst = append(s.dst, '"')
 	for {
-		start := s.pos
-		for s.pos < len(s.src) && plain(s.src[s.pos]) {
-			s.pos++
-		}
-		s.dst = append(s.dst, s.src[start:s.pos]...)
+		n := plainLen(s.src[s.pos:])
+		s.dst = append(s.dst, s.src[s.pos:s.pos+n]...)
+		s.pos += n
 		if s.pos == len(s.src) {
 			return s.fault("the text ends inside a string")
 		}

@@ -3,7 +3,9 @@ package pci
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"math"
+	"math/bits"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -13,6 +15,27 @@ const hexDigits = "0123456789abcdef"
 
 // plain reports whether a byte stands for itself in a canonical string.
 func plain(c byte) bool { return c >= 0x20 && c <= 0x7e && c != '"' && c != '\\' }
+
+// plainLen returns how many bytes at the start of b stand for themselves. It looks
+// at eight at a time, for most of an envelope is such text.
+func plainLen(b []byte) int {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	n := 0
+	for ; len(b)-n >= 8; n += 8 {
+		w := binary.LittleEndian.Uint64(b[n:])
+		quotes, slashes, deletes := w^'"'*ones, w^'\\'*ones, w^0x7f*ones
+		// A byte's top bit is set in x-ones&^x if it is 0 in x, in w-0x20*ones&^w if
+		// it is below 0x20 in w. A borrow may set those above it as well, never one below.
+		special := (quotes-ones)&^quotes | (slashes-ones)&^slashes | (deletes-ones)&^deletes | (w-0x20*ones)&^w | w
+		if special &= tops; special != 0 {
+			return n + bits.TrailingZeros64(special)/8
+		}
+	}
+	for n < len(b) && plain(b[n]) {
+		n++
+	}
+	return n
+}
 
 // AppendString appends s as a canonical JSON string. s must be valid UTF-8; bytes
 // that are not become U+FFFD.
@@ -137,8 +160,12 @@ func hexValue(c byte) int {
 
 // compareInner orders the insides of two canonical strings by Unicode code point.
 // Escapes begin with a backslash, so their bytes do not sort as what they mean.
-func compareInner[T string | []byte](a, b T) int {
-	for len(a) > 0 && len(b) > 0 {
+func compareInner(a, b []byte) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] && a[n] != '\\' {
+		n++
+	}
+	for a, b = a[n:], b[n:]; len(a) > 0 && len(b) > 0; {
 		ra, na := nextRune(a)
 		rb, nb := nextRune(b)
 		if ra != rb {

@@ -3,6 +3,7 @@ package pci
 import (
 	"math"
 	"strconv"
+	"strings"
 )
 
 // Kind is the type of a JSON value.
@@ -254,11 +255,18 @@ func skip(text string, i int) int {
 	}
 }
 
+// skipString looks for the quote that ends a string: the first with an even number
+// of backslashes before it.
 func skipString(text string, i int) int {
-	for i++; text[i] != '"'; i++ {
-		if text[i] == '\\' {
-			i++
+	for i++; ; {
+		quote := i + strings.IndexByte(text[i:], '"')
+		slash := quote
+		for text[slash-1] == '\\' {
+			slash--
+		}
+		i = quote + 1
+		if (quote-slash)%2 == 0 {
+			return i
 		}
 	}
-	return i + 1
 }
