@@ -29,7 +29,10 @@ func BenchmarkUpdate(b *testing.B) {
 	b.Run("map", func(b *testing.B) {
 		kv := newMemory()
 		mustUpdateB(b, kv, benchBatch(0, benchPairs, 0))
-		batches(b, func(batch []Change) { mustUpdateB(b, kv, batch) })
+		kv.gets, kv.sets = 0, 0
+		leaves := batches(b, func(batch []Change) { mustUpdateB(b, kv, batch) })
+		b.ReportMetric(float64(kv.gets)/float64(leaves), "reads/leaf")
+		b.ReportMetric(float64(kv.sets)/float64(leaves), "writes/leaf")
 	})
 	b.Run("memory store", func(b *testing.B) {
 		st := store.NewMemory()
@@ -45,7 +48,8 @@ func BenchmarkUpdate(b *testing.B) {
 	})
 }
 
-func batches(b *testing.B, update func([]Change)) {
+// batches times update on one batch after another and returns how many leaves it changed.
+func batches(b *testing.B, update func([]Change)) int {
 	n := 0
 	for b.Loop() {
 		b.StopTimer()
@@ -55,6 +59,7 @@ func batches(b *testing.B, update func([]Change)) {
 		update(batch)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n*benchChanges), "ns/leaf")
+	return n * benchChanges
 }
 
 func mustUpdateB(b *testing.B, kv KV, changes []Change) {

@@ -102,12 +102,13 @@ func FuzzRecord(f *testing.F) {
 		var bits [32]byte
 		copy(bits[:], key[1:len(key)-1])
 		l := prefixOf(bits, uint16(key[len(key)-1]))
-		if n, err := decodeInner(&l, record); err == nil {
+		var n inner
+		if err := n.decode(&l, record); err == nil {
 			if again := n.encode(); !bytes.Equal(again, record) || len(record) > NodeBytesMax {
 				t.Fatalf("inner: %x became %x", record, again)
 			}
 		} else if !errors.Is(err, ErrCorrupt) {
-			t.Fatalf("decodeInner: %v", err)
+			t.Fatalf("decode: %v", err)
 		}
 		// Hostile records in place of a tree: errors, never a panic or an endless way.
 		kv := newMemory()

@@ -2,6 +2,7 @@ package prefixtree
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/bits"
 )
 
@@ -15,6 +16,11 @@ type label struct {
 }
 
 func keyLabel(key [32]byte) label { return label{keyBits, key} }
+
+// String is for errors: bytes in hexadecimal and the number of bits.
+func (l label) String() string {
+	return fmt.Sprintf("%x/%d", l.bits[:(l.len+7)/8], l.len)
+}
 
 // prefixOf returns the label made of the first n bits of key.
 func prefixOf(key [32]byte, n uint16) label {
@@ -53,21 +59,20 @@ func (l *label) append(dst []byte) []byte {
 	return append(dst, l.bits[:(l.len+7)/8]...)
 }
 
-// cutLabel reads what append wrote and returns the rest. It accepts one spelling only: bits after the last are zero.
-func cutLabel(b []byte) (l label, rest []byte, ok bool) {
+// cut reads what append wrote and returns what follows. It accepts one spelling only: bits after the last are zero.
+func (l *label) cut(b []byte) (rest []byte, ok bool) {
 	if len(b) < 2 {
-		return label{}, nil, false
+		return nil, false
 	}
-	n := binary.BigEndian.Uint16(b)
-	b = b[2:]
-	size := int(n+7) / 8
-	if n > keyBits || len(b) < size {
-		return label{}, nil, false
+	l.len = binary.BigEndian.Uint16(b)
+	size := (int(l.len) + 7) / 8
+	if l.len > keyBits || len(b) < 2+size {
+		return nil, false
 	}
-	l.len = n
-	copy(l.bits[:], b[:size])
-	if l != prefixOf(l.bits, n) {
-		return label{}, nil, false
+	l.bits = [32]byte{}
+	copy(l.bits[:], b[2:2+size])
+	if spare := l.len % 8; spare != 0 && l.bits[size-1]&(0xff>>spare) != 0 {
+		return nil, false
 	}
-	return l, b[size:], true
+	return b[2+size:], true
 }

@@ -110,12 +110,15 @@ func (r *ref) append(dst []byte) []byte {
 	return append(r.label.append(dst), r.sum[:]...)
 }
 
-func cutRef(b []byte) (r ref, rest []byte, ok bool) {
-	l, b, ok := cutLabel(b)
+// cut reads what append wrote and returns what follows.
+func (r *ref) cut(b []byte) (rest []byte, ok bool) {
+	b, ok = r.label.cut(b)
 	if !ok || len(b) < 32 {
-		return ref{}, nil, false
+		return nil, false
 	}
-	return ref{true, l, [32]byte(b)}, b[32:], true
+	r.present = true
+	copy(r.sum[:], b)
+	return b[32:], true
 }
 
 // topKey holds the reference to the top node.
@@ -154,7 +157,8 @@ func decodeTop(b []byte) (ref, error) {
 	if len(b) == 0 || b[0] != recordFormat {
 		return ref{}, fmt.Errorf("%w: unknown format", ErrCorrupt)
 	}
-	top, rest, ok := cutRef(b[1:])
+	var top ref
+	rest, ok := top.cut(b[1:])
 	if !ok || len(rest) != 0 {
 		return ref{}, fmt.Errorf("%w: malformed reference to the top", ErrCorrupt)
 	}
@@ -175,44 +179,42 @@ func (n *inner) encode() []byte {
 	return n[1].append(n[0].append(b))
 }
 
-// decodeInner reads the record of the inner node labelled l and checks that each child belongs below it.
-func decodeInner(l *label, b []byte) (inner, error) {
+// decode reads the record of the inner node labelled l and checks that each child belongs below it.
+func (n *inner) decode(l *label, b []byte) error {
 	if len(b) == 0 || b[0] != recordFormat {
-		return inner{}, fmt.Errorf("%w: unknown format", ErrCorrupt)
+		return fmt.Errorf("%w: unknown format", ErrCorrupt)
 	}
-	var n inner
 	b = b[1:]
 	for side := range n {
-		child, rest, ok := cutRef(b)
-		if !ok {
-			return inner{}, fmt.Errorf("%w: malformed child %d", ErrCorrupt, side)
+		child := &n[side]
+		var ok bool
+		if b, ok = child.cut(b); !ok {
+			return fmt.Errorf("%w: malformed child %d", ErrCorrupt, side)
 		}
 		if child.label.len <= l.len || !l.isPrefixOf(&child.label.bits) || int(bitAt(&child.label.bits, l.len)) != side {
-			return inner{}, fmt.Errorf("%w: child %d does not belong below its node", ErrCorrupt, side)
+			return fmt.Errorf("%w: child %d does not belong below its node", ErrCorrupt, side)
 		}
-		n[side], b = child, rest
 	}
 	if len(b) != 0 {
-		return inner{}, fmt.Errorf("%w: %d bytes too many", ErrCorrupt, len(b))
+		return fmt.Errorf("%w: %d bytes too many", ErrCorrupt, len(b))
 	}
-	return n, nil
+	return nil
 }
 
-// load reads the inner node that at points to and checks it against the hash in at.
-func load(r Reader, at *ref) (inner, error) {
+// load reads into n the inner node that at points to and checks it against the hash in at.
+func load(r Reader, at *ref, n *inner) error {
 	b, err := r.Get(nodeKey(&at.label))
 	if errors.Is(err, store.ErrNotFound) {
 		err = fmt.Errorf("%w: missing", ErrCorrupt)
 	}
-	var n inner
 	if err == nil {
-		n, err = decodeInner(&at.label, b)
+		err = n.decode(&at.label, b)
 	}
 	if err == nil && n.hash(&at.label) != at.sum {
 		err = fmt.Errorf("%w: its hash is not the one that its parent holds", ErrCorrupt)
 	}
 	if err != nil {
-		return inner{}, fmt.Errorf("reading state tree node %x (%d bits): %w", at.label.bits[:(at.label.len+7)/8], at.label.len, err)
+		return fmt.Errorf("reading state tree node %v: %w", at.label, err)
 	}
-	return n, nil
+	return nil
 }

@@ -65,8 +65,8 @@ func Prove(r Reader, key [32]byte) (Proof, error) {
 	}
 	var p Proof
 	for !at.isLeaf() {
-		n, err := load(r, &at)
-		if err != nil {
+		var n inner
+		if err := load(r, &at, &n); err != nil {
 			return Proof{}, err
 		}
 		if !at.label.isPrefixOf(&key) {
@@ -213,7 +213,8 @@ func (p *Proof) cutEnd(b []byte) bool {
 		p.at, p.hashes[0] = keyLabel([32]byte(b)), [32]byte(b[32:])
 		return true
 	case endInner:
-		l, rest, ok := cutLabel(b)
+		var l label
+		rest, ok := l.cut(b)
 		if !ok || len(rest) != 64 || l.len == keyBits {
 			return false
 		}

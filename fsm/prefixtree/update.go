@@ -80,8 +80,8 @@ func apply(kv KV, at ref, changes []*Change) (ref, error) {
 	}
 	// The node is read even if every change turns out to part above it: a parent's hash covers its children's hashes
 	// but not the labels stored beside them, so a label may be relied on only once its node has been read and checked.
-	n, err := load(kv, &at)
-	if err != nil {
+	var n inner
+	if err := load(kv, &at, &n); err != nil {
 		return ref{}, err
 	}
 	return applyInner(kv, at, &n, changes)
@@ -103,11 +103,11 @@ func applyInner(kv KV, at ref, old *inner, changes []*Change) (ref, error) {
 			return ref{}, err
 		}
 		now[1-side] = plant(kv, onlySets(parts[1-side]))
-		return join(kv, at.label.bits, depth, &now), nil
+		l := prefixOf(at.label.bits, depth)
+		return join(kv, &l, &now), nil
 	}
 
-	depth = at.label.len
-	for side, below := range split(changes, depth) {
+	for side, below := range split(changes, at.label.len) {
 		if now[side], err = apply(kv, old[side], below); err != nil {
 			return ref{}, err
 		}
@@ -118,7 +118,7 @@ func applyInner(kv KV, at ref, old *inner, changes []*Change) (ref, error) {
 	if !now[0].present || !now[1].present {
 		kv.Delete(nodeKey(&at.label))
 	}
-	return join(kv, at.label.bits, depth, &now), nil
+	return join(kv, &at.label, &now), nil
 }
 
 // plant builds the subtree of sets, which are in key order and delete nothing, where nothing was before.
@@ -132,20 +132,20 @@ func plant(kv KV, sets []*Change) ref {
 	depth := sharedBits(&sets[0].Key, &sets[len(sets)-1].Key)
 	parts := split(sets, depth)
 	now := inner{plant(kv, parts[0]), plant(kv, parts[1])}
-	return join(kv, sets[0].Key, depth, &now)
+	l := prefixOf(sets[0].Key, depth)
+	return join(kv, &l, &now)
 }
 
-// join returns the node over two subtrees that part at bit depth of key, and stores it; or the one that is there.
-func join(kv KV, key [32]byte, depth uint16, n *inner) ref {
+// join returns the node labelled l over two subtrees, and stores it; or the only subtree that is there.
+func join(kv KV, l *label, n *inner) ref {
 	switch {
 	case !n[0].present:
 		return n[1]
 	case !n[1].present:
 		return n[0]
 	}
-	l := prefixOf(key, depth)
-	kv.Set(nodeKey(&l), n.encode())
-	return ref{true, l, n.hash(&l)}
+	kv.Set(nodeKey(l), n.encode())
+	return ref{true, *l, n.hash(l)}
 }
 
 // split cuts changes, which are in key order and agree in the bits before depth, where bit depth turns to 1.
@@ -206,8 +206,8 @@ func walk(r Reader, at *ref, visit func(key, value [32]byte) error) error {
 	if at.isLeaf() {
 		return visit(at.label.bits, at.sum)
 	}
-	n, err := load(r, at)
-	if err != nil {
+	var n inner
+	if err := load(r, at, &n); err != nil {
 		return err
 	}
 	for side := range n {
