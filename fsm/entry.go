@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/bizra/bizra/fsm/ledger"
 	"github.com/bizra/bizra/fsm/session"
 	"github.com/bizra/bizra/pci"
 )
@@ -149,6 +150,15 @@ func readOutcome(o *pci.Object, kind string) Outcome {
 	}
 	_ = o.Done()
 	return out
+}
+
+// leaf is the entry with the names under which the ledger finds it.
+func (e *Entry) leaf(data []byte) ledger.Appended {
+	if e.Envelope == nil {
+		return ledger.Appended{Data: data}
+	}
+	digest := e.Envelope.Digest()
+	return ledger.Appended{Data: data, Digest: &digest, EnvelopeID: e.Envelope.EnvelopeID}
 }
 
 // receipt is what the entry tells the sender of its proof.

@@ -27,66 +27,58 @@ func (m *Machine) remember(nonce [32]byte) error {
 	binary.BigEndian.PutUint64(at[:8], seq)
 	binary.BigEndian.PutUint64(at[8:], uint64(t)) //nolint:gosec // log time is never negative
 	m.txn.Set(nonceKey(nonce), at[:])
-	m.txn.Set(numbered(keyExpiry, seq), append(append(make([]byte, 0, 40), nonce[:]...), at[8:]...))
+	m.txn.Set(numbered(keyExpiry, seq), append(append(make([]byte, 0, expiryBytes), nonce[:]...), at[8:]...))
 	var w window
 	key := windowKey(t / secondMillis)
 	if _, err := load(m.enc, m.txn, key, &w); err != nil {
 		return err
 	}
-	w.Count++
-	w.Chain = chain(w.Chain, at, nonce)
+	w.add(seq, t, nonce)
 	if err := save(m.enc, m.txn, key, &w); err != nil {
 		return err
 	}
 	return m.forget(t - m.doc.Constitution.NonceWindowMillis)
 }
 
-func chain(prev [32]byte, at [16]byte, nonce [32]byte) [32]byte {
+// add takes one more nonce into the window's record.
+func (w *window) add(seq uint64, timeMillis int64, nonce [32]byte) {
 	var b [80]byte
-	copy(b[:], prev[:])
-	copy(b[32:], at[:])
+	copy(b[:], w.Chain[:])
+	binary.BigEndian.PutUint64(b[32:], seq)
+	binary.BigEndian.PutUint64(b[40:], uint64(timeMillis)) //nolint:gosec // log time is never negative
 	copy(b[48:], nonce[:])
-	return sha256.Sum256(b[:])
+	w.Count++
+	w.Chain = sha256.Sum256(b[:])
 }
 
-// forget drops the nonces noted at or before a log time, and the window's records
-// of the seconds that are empty then.
+// forget drops the nonces of every second of log time that lies wholly at or before
+// a log time. By whole seconds, so that a window's record always covers all the
+// nonces that are there.
 func (m *Machine) forget(until int64) error {
 	for m.head.NonceFirst < m.head.NonceNext {
 		key := numbered(keyExpiry, m.head.NonceFirst)
 		b, err := m.txn.Get(key)
-		if err != nil || len(b) != 40 {
+		if err != nil || len(b) != expiryBytes {
 			return fmt.Errorf("read nonce number %d of the replay window: %d bytes: %w", m.head.NonceFirst, len(b), err)
 		}
-		t := int64(binary.BigEndian.Uint64(b[32:])) //nolint:gosec // written from an int64
-		if t > until {
+		nonce, t := splitExpiry(b)
+		if t/secondMillis >= (until+1)/secondMillis {
 			return nil
 		}
 		m.txn.Delete(key)
-		nonce := [32]byte(b[:32])
 		at, err := m.txn.Get(nonceKey(nonce))
 		if err == nil && binary.BigEndian.Uint64(at) == m.head.NonceFirst {
 			m.txn.Delete(nonceKey(nonce)) // unless it was used again after it had expired
 		}
+		m.txn.Delete(windowKey(t / secondMillis))
 		m.head.NonceFirst++
-		if err := m.dropWindow(t / secondMillis); err != nil {
-			return err
-		}
 	}
 	return nil
 }
 
-// dropWindow removes a second's record once its last nonce is forgotten.
-func (m *Machine) dropWindow(second int64) error {
-	var w window
-	key := windowKey(second)
-	found, err := load(m.enc, m.txn, key, &w)
-	if err != nil || !found {
-		return err
-	}
-	if w.Count--; w.Count == 0 {
-		m.txn.Delete(key)
-		return nil
-	}
-	return save(m.enc, m.txn, key, &w)
+const expiryBytes = 40
+
+// splitExpiry reads a record under keyExpiry: the nonce and its log time.
+func splitExpiry(b []byte) (nonce [32]byte, timeMillis int64) {
+	return [32]byte(b[:32]), int64(binary.BigEndian.Uint64(b[32:])) //nolint:gosec // written from an int64
 }

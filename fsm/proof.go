@@ -215,12 +215,7 @@ func (m *Machine) countRefusal(key [32]byte, code pci.Code, t int64) (limited bo
 // append makes the entry a leaf, remembers its nonce and moves log time.
 func (m *Machine) append(e *Entry) (Receipt, error) {
 	m.written = e.AppendCanonical(make([]byte, 0, 2<<10))
-	leaf := ledger.Appended{Data: m.written}
-	if e.Envelope != nil {
-		digest := e.Envelope.Digest()
-		leaf.Digest, leaf.EnvelopeID = &digest, e.Envelope.EnvelopeID
-	}
-	if _, err := m.log.Append(m.txn, leaf); err != nil {
+	if _, err := m.log.Append(m.txn, e.leaf(m.written)); err != nil {
 		return Receipt{}, fmt.Errorf("append entry %d: %w", e.Index, err)
 	}
 	m.head.TimeMillis = e.TimeMillis

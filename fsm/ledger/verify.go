@@ -55,6 +55,8 @@ type Describe func(index int64, entry []byte) (Appended, error)
 // first part that is missing, different or too much. progress, which may be nil, is called with the number of entries done
 // and of all, now and then and at the end.
 //
+// The reader must be a snapshot, or a store that nobody writes.
+//
 // The ledger does not know what its entries mean, so describe says which index records belong to each. With a nil describe the
 // index records are only checked to be well formed and to point to entries.
 func (v View) Verify(ctx context.Context, describe Describe, progress func(done, total int64)) (err error) {

@@ -3,6 +3,7 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/bizra/bizra/fsm/store"
 	"golang.org/x/mod/sumdb/tlog"
@@ -129,8 +130,8 @@ func IndexByDigest(g store.Getter, digest [32]byte) (int64, error) {
 
 // IndexByEnvelopeID returns the index of the newest entry with that envelope id, or store.ErrNotFound.
 func (v View) IndexByEnvelopeID(id string) (index int64, err error) {
-	if id == "" || len(id) > EnvelopeIDBytesMax {
-		return 0, store.ErrNotFound
+	if id == "" || len(id) > EnvelopeIDBytesMax || strings.IndexByte(id, 0) >= 0 {
+		return 0, store.ErrNotFound // Append takes no such id
 	}
 	it, err := v.Iter(appendEnvelopeIDKey(nil, id, 0), appendEnvelopeIDKey(nil, id, 1))
 	if err != nil {

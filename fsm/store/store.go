@@ -50,8 +50,8 @@ type Reader interface {
 }
 
 // Iterator walks over a range of keys. It starts outside: First, Last or SeekGE comes first. Each move reports whether the
-// iterator stands on a key; after a move that reported false, Next and Prev do nothing until it is positioned again.
-// Key and Value are valid, and must not be changed, until the next move. One goroutine at a time.
+// iterator stands on a key; after a move that reported false, Next and Prev do nothing until it is positioned again, and Key
+// and Value are nil. What Key and Value return is valid, and must not be changed, until the next move. One goroutine at a time.
 type Iterator interface {
 	First() bool
 	Last() bool

@@ -1,0 +1,293 @@
+package fsm_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/store"
+	"github.com/bizra/bizra/internal/testfed"
+	"github.com/bizra/bizra/pci"
+	"pgregory.net/rapid"
+)
+
+func quiet(string, int64, int64) {}
+
+// workload drives a rig at random, with sessions that branch, merge, roll back, end,
+// and proofs that every gate refuses.
+type workload struct {
+	r      *rig
+	agents []*testfed.Signer
+	heads  map[string][]string // tips that some step made, stale ones among them
+	codes  map[pci.Code]int
+}
+
+func newWorkload(r *rig) *workload {
+	w := &workload{r: r, heads: map[string][]string{}, codes: map[pci.Code]int{}}
+	for _, id := range []string{"alice", "bob", "carol"} {
+		w.agents = append(w.agents, r.registered(id))
+	}
+	return w
+}
+
+var states = []string{"active", "computing", "validated", "committed", "suspended", "resumed", "failed", "recovered", "terminated"}
+
+// draw makes one proof; most of them are steps that stand a chance.
+func (w *workload) draw(t *rapid.T) *pci.Envelope {
+	a := rapid.SampledFrom(w.agents).Draw(t, "agent")
+	a.NowMillis = w.r.now
+	id := fmt.Sprintf("s%d", rapid.IntRange(0, 4).Draw(t, "session"))
+	head := ""
+	if hs := w.heads[id]; len(hs) > 0 {
+		head = hs[max(0, len(hs)-rapid.IntRange(1, 3).Draw(t, "back"))]
+	}
+	change := func(*pci.Draft) {}
+	switch rapid.IntRange(0, 19).Draw(t, "change") {
+	case 0:
+		change = func(d *pci.Draft) { d.IhsanScore = 0.5 }
+	case 1:
+		change = func(d *pci.Draft) { d.Nonce = [32]byte{1} }
+	case 2:
+		change = func(d *pci.Draft) { d.PolicyHash = "x" }
+	}
+	switch rapid.IntRange(0, 9).Draw(t, "kind") {
+	case 0:
+		return a.Sign("session.open", open(id, "zoe"), "", change)
+	case 1:
+		return a.Sign("session.branch", map[string]any{"session": id, "name": "b"}, head, change)
+	case 2:
+		other := head
+		if hs := w.heads[id]; len(hs) > 0 {
+			other = rapid.SampledFrom(hs).Draw(t, "other")
+		}
+		if other == head || head == "" {
+			return a.Sign("session.open", open(id), "", change)
+		}
+		return a.Sign("session.merge", map[string]any{"session": id, "heads": []any{head, other}}, head, change)
+	case 3:
+		if head == "" {
+			return a.Sign("session.open", open(id), "", change)
+		}
+		ancestor := rapid.SampledFrom(w.heads[id]).Draw(t, "ancestor")
+		return a.Sign("session.rollback", map[string]any{"session": id, "ancestor": ancestor, "reason": "undo"}, head, change)
+	case 4:
+		return w.r.fed.Operator("a", w.r.now).Sign("region.voter", map[string]any{"region": "a", "op": "add", "name": "n",
+			"node": fmt.Sprintf("%x", testfed.Key(id).Public())}, "", func(d *pci.Draft) { d.Nonce = testfed.Key(fmt.Sprint("v", w.r.index)).Seed() })
+	default:
+		return a.Sign("session.transition", to(id, rapid.SampledFrom(states).Draw(t, "to")), head, change)
+	}
+}
+
+func (w *workload) step(t *rapid.T) {
+	if rapid.IntRange(0, 30).Draw(t, "wait") == 0 {
+		w.r.now += int64(rapid.IntRange(1, 400_000).Draw(t, "ms"))
+	}
+	if rapid.IntRange(0, 25).Draw(t, "seal") == 0 {
+		w.r.apply(fsm.EncodeSeal())
+		return
+	}
+	var envs []*pci.Envelope
+	for range rapid.IntRange(1, 4).Draw(t, "batch") {
+		envs = append(envs, w.draw(t))
+	}
+	for _, rec := range w.r.submit(envs...) {
+		w.codes[rec.Code]++
+		if rec.Head != "" {
+			w.heads[rec.Session] = append(w.heads[rec.Session], rec.Head)
+		}
+	}
+}
+
+// TestStateIsAFunctionOfTheEntries drives the machine with Raft commands and then
+// derives everything again from the ledger alone.
+func TestStateIsAFunctionOfTheEntries(t *testing.T) {
+	fed := testfed.New(1, 3)
+	total := map[pci.Code]int{}
+	rapid.Check(t, func(rt *rapid.T) {
+		r := newRig(t, fed)
+		w := newWorkload(r)
+		for range 60 {
+			w.step(rt)
+		}
+		for c, n := range w.codes {
+			total[c] += n
+		}
+		ctx := context.Background()
+		if err := fsm.Check(ctx, r.st, fsm.Config{Region: "a"}, quiet); err != nil {
+			rt.Fatal(err)
+		}
+		again, err := fsm.Rederive(ctx, r.st, store.NewMemory(), fsm.Config{Region: "a"}, quiet)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		root, err := r.m.StateRoot()
+		if err != nil || root != again.State || again.Entries != r.size() {
+			rt.Fatalf("state %x of %d entries, derived again %x of %d: %v", root, r.size(), again.State, again.Entries, err)
+		}
+		r.open() // a restart finds the same state
+		if root2, err := r.m.StateRoot(); err != nil || root2 != root {
+			rt.Fatalf("state %x after a restart, %x before: %v", root2, root, err)
+		}
+	})
+	for _, c := range []pci.Code{pci.Success, pci.RejectNonceReplay, pci.RejectIhsanBelowMin, pci.RejectPolicyMismatch,
+		pci.RejectStateMismatch, pci.RejectInvariantFailed, pci.RejectRoleViolation} {
+		if total[c] == 0 {
+			t.Errorf("the workload never met %v", c)
+		}
+	}
+}
+
+// TestEntriesDoNotDependOnBatches applies the same proofs one a command and all in
+// one command, and gets the same ledger.
+func TestEntriesDoNotDependOnBatches(t *testing.T) {
+	fed := testfed.New(1, 3)
+	one, all := newRig(t, fed), newRig(t, fed)
+	var envs []*pci.Envelope
+	a, b := one.registered("alice"), all.registered("alice")
+	for i := range 50 {
+		envs = append(envs, a.Sign("session.open", open(fmt.Sprintf("s%d", i%30)), ""))
+		b.Sign("session.open", open("x"), "")
+	}
+	for _, e := range envs {
+		one.submit(e)
+	}
+	all.submit(envs...)
+	x, err1 := one.m.StateRoot()
+	y, err2 := all.m.StateRoot()
+	if x != y || err1 != nil || err2 != nil {
+		t.Fatalf("states %x, %x: %v, %v", x, y, err1, err2)
+	}
+}
+
+// TestCorruptionIsFound plants one damage at a time and asks both checks.
+func TestCorruptionIsFound(t *testing.T) {
+	ctx := context.Background()
+	build := func(t *testing.T) *rig {
+		r := newRig(t, testfed.New(1, 3))
+		a := r.registered("alice")
+		h := r.want(pci.Success, a.Sign("session.open", open("s"), "")).Head
+		r.apply(fsm.EncodeSeal())
+		r.want(pci.Success, a.Sign("session.transition", to("s", "active"), h))
+		return r
+	}
+	for _, prefix := range []string{"Shead", "Sagent/", "Skey/", "Ssession/", "Svoters", "Swindow/", "N", "G", "X", "Y", "E", "D", "H", "T", "Z"} {
+		for _, del := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s deleted %v", prefix, del), func(t *testing.T) {
+				r := build(t)
+				it, err := r.st.Iter([]byte(prefix), nil)
+				if err != nil || !it.First() || !strings.HasPrefix(string(it.Key()), prefix) {
+					t.Fatalf("no key under %s: %v", prefix, err)
+				}
+				key, value := append([]byte(nil), it.Key()...), append([]byte(nil), it.Value()...)
+				_ = it.Close()
+				value[len(value)-1] ^= 1
+				if err := r.st.Commit([]store.Write{{Key: key, Value: value, Delete: del}}); err != nil {
+					t.Fatal(err)
+				}
+				_, err = fsm.Rederive(ctx, r.st, store.NewMemory(), fsm.Config{Region: "a"}, quiet)
+				if err2 := fsm.Check(ctx, r.st, fsm.Config{Region: "a"}, quiet); err == nil && err2 == nil {
+					t.Errorf("neither check found the damage to %q", key)
+				}
+			})
+		}
+	}
+}
+
+func TestForgedEntriesAreRefused(t *testing.T) {
+	r := newRig(t, testfed.New(1, 3))
+	a := r.registered("alice")
+	r.want(pci.RejectIhsanBelowMin, a.Sign("session.open", open("s"), "", func(d *pci.Draft) { d.IhsanScore = 0.1 }))
+	var entries [][]byte
+	entries, err := r.view().Ledger().Entries(0, r.size(), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := func([32]byte) ([]byte, bool) { return r.fed.Document.Canonical(), true }
+	follow := func(entries ...[]byte) (*fsm.Machine, error) {
+		m, err := fsm.Open(store.NewMemory(), fsm.Config{Region: "a", Document: doc})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m, m.ApplyEntries(entries)
+	}
+	if m, err := follow(entries...); err != nil || m.Size() != 3 {
+		t.Fatalf("the honest ledger is refused: %v", err)
+	}
+	forge := func(old, new string) []byte {
+		forged := strings.Replace(string(entries[2]), old, new, 1)
+		if forged == string(entries[2]) {
+			t.Fatalf("nothing to forge: %s", entries[2])
+		}
+		return []byte(forged)
+	}
+	for _, f := range [][]byte{
+		forge(`"code":6,"head":"","reason":"ihsan-below-min"`, `"code":0,"head":"","reason":""`), // certify what a gate refuses
+		forge(`"code":6`, `"code":7`),
+		forge(`"time":1772452800000,"v":1`, `"time":1772452799999,"v":1`), // goes back
+	} {
+		m, err := follow(entries[0], entries[1], f)
+		if !errors.Is(err, fsm.ErrDiverged) {
+			t.Errorf("a forged entry got %v: %.200s", err, f)
+		}
+		if m.Size() != 0 {
+			t.Errorf("a refused call left %d entries", m.Size())
+		}
+		if err := m.ApplyEntries(entries); err != nil {
+			t.Errorf("after a refused call the honest ledger is refused: %v", err)
+		}
+	}
+}
+
+func TestStateProofOfATip(t *testing.T) {
+	r := newRig(t, testfed.New(1, 3))
+	if _, err := r.m.ProveState(fsm.SessionKey("s")); !errors.Is(err, fsm.ErrNoSeal) {
+		t.Fatalf("before a seal: %v", err)
+	}
+	a := r.registered("alice")
+	head := r.want(pci.Success, a.Sign("session.open", open("s"), "")).Head
+	seal := r.apply(fsm.EncodeSeal()).Seal
+	r.want(pci.Success, a.Sign("session.transition", to("s", "active"), head)) // the state moves on
+	p, err := r.m.ProveState(fsm.SessionKey("s"))
+	if err != nil || p.Verify(fsm.SessionKey("s")) != nil || p.Seal.State != seal.State || p.Value == nil {
+		t.Fatalf("proof of the tip: %+v, %v", p, err)
+	}
+	if p.Verify(fsm.SessionKey("t")) == nil {
+		t.Fatal("the proof also proves another session")
+	}
+	absent, err := r.m.ProveState(fsm.SessionKey("t"))
+	if err != nil || absent.Value != nil || absent.Verify(fsm.SessionKey("t")) != nil {
+		t.Fatalf("proof of absence: %+v, %v", absent, err)
+	}
+	if again := r.apply(fsm.EncodeSeal()).Seal; again == nil || again.State == seal.State || again.Number != 1 {
+		t.Fatalf("the next seal: %+v", again)
+	}
+	if idle := r.apply(fsm.EncodeSeal()).Seal; idle != nil {
+		t.Fatalf("a seal of nothing: %+v", idle)
+	}
+}
+
+func TestUnknownVersionsStopTheReplica(t *testing.T) {
+	for name, data := range map[string][]byte{
+		"command version": append([]byte{2}, fsm.EncodeSeal()[1:]...),
+		"empty":           {},
+		"garbage":         {1, 0xff, 0x00},
+		"kind":            {1, 0x84, 0x18, 0x63, 0x00, 0xf6, 0xf6},
+	} {
+		r := newRig(t, testfed.New(1, 3))
+		size := r.size()
+		_, err := r.m.Apply([]fsm.Command{{Index: 99, Term: 1, Data: data}})
+		if !errors.Is(err, fsm.ErrStop) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := r.m.Apply([]fsm.Command{{Index: 100, Term: 1, Data: fsm.EncodeSeal()}}); !errors.Is(err, fsm.ErrStop) {
+			t.Errorf("%s: the machine went on: %v", name, err)
+		}
+		r.open()
+		if index, _ := r.m.AppliedIndex(); index != 1 || r.size() != size {
+			t.Errorf("%s: the store moved to index %d", name, index)
+		}
+	}
+}
