@@ -1,0 +1,104 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+)
+
+func (c *Client) get(ctx context.Context, what, path string, query url.Values, into any) error {
+	if c.cfg.Stale {
+		if query == nil {
+			query = url.Values{}
+		}
+		query.Set("consistency", "stale")
+	}
+	ans, err := c.do(ctx, request{method: http.MethodGet, path: path, query: query})
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return decode(ans, what, into)
+}
+
+// page is the query of one page of a list sorted by a name; limit 0 leaves the
+// number of items to the node.
+func page(name, value string, limit int) url.Values {
+	q := url.Values{}
+	if value != "" {
+		q.Set(name, value)
+	}
+	if limit != 0 {
+		q.Set("limit", strconv.Itoa(limit))
+	}
+	return q
+}
+
+// Receipt finds the receipt of a proof by the digest of its envelope or by its
+// envelope_id; the error matches [ErrNotFound] where no entry has it.
+func (c *Client) Receipt(ctx context.Context, id string) (*Receipt, error) {
+	var r Receipt
+	return &r, c.get(ctx, "read the receipt of "+id, "/v1/proofs/"+escape(id), nil, &r)
+}
+
+// Inclusion gets the proof that the entry of a proof, named as in [Client.Receipt],
+// is in the ledger. The caller verifies it: [Inclusion.Verify].
+func (c *Client) Inclusion(ctx context.Context, id string) (*Inclusion, error) {
+	var p Inclusion
+	return &p, c.get(ctx, "read the inclusion proof of "+id, "/v1/proofs/"+escape(id)+"/inclusion", nil, &p)
+}
+
+// Session tells where a session stands; the error matches [ErrNotFound] for an unknown one.
+func (c *Client) Session(ctx context.Context, id string) (*Session, error) {
+	var s Session
+	return &s, c.get(ctx, "read session "+id, "/v1/sessions/"+escape(id), nil, &s)
+}
+
+// Sessions lists sessions with ids after the one given ("": from the first), at most limit of them (0: the node's default).
+func (c *Client) Sessions(ctx context.Context, after string, limit int) (*Sessions, error) {
+	var s Sessions
+	return &s, c.get(ctx, "list the sessions", "/v1/sessions", page("after", after, limit), &s)
+}
+
+// History lists a session's nodes from a number on, in the order in which they were made.
+func (c *Client) History(ctx context.Context, id string, from int64, limit int) (*History, error) {
+	var h History
+	q := page("", "", limit)
+	if from != 0 {
+		q.Set("from", strconv.FormatInt(from, 10))
+	}
+	return &h, c.get(ctx, "read the history of session "+id, "/v1/sessions/"+escape(id)+"/history", q, &h)
+}
+
+// Agents lists registered agents with ids after the one given.
+func (c *Client) Agents(ctx context.Context, after string, limit int) (*Agents, error) {
+	var a Agents
+	return &a, c.get(ctx, "list the agents", "/v1/agents", page("after", after, limit), &a)
+}
+
+// Policy tells the constitution in force and the policy_hash to sign.
+func (c *Client) Policy(ctx context.Context) (*Policy, error) {
+	var p Policy
+	return &p, c.get(ctx, "read the policy", "/v1/policy", nil, &p)
+}
+
+// Status tells how the asked node stands. It is the node's own view in any case.
+func (c *Client) Status(ctx context.Context) (*Status, error) {
+	var s Status
+	ans, err := c.do(ctx, request{method: http.MethodGet, path: "/v1/status"})
+	if err != nil {
+		return nil, fmt.Errorf("read the status: %w", err)
+	}
+	return &s, decode(ans, "read the status", &s)
+}
+
+// Peers lists the nodes that the asked node knows.
+func (c *Client) Peers(ctx context.Context) ([]Peer, error) {
+	var p Peers
+	ans, err := c.do(ctx, request{method: http.MethodGet, path: "/v1/peers"})
+	if err != nil {
+		return nil, fmt.Errorf("list the peers: %w", err)
+	}
+	return p.Peers, decode(ans, "list the peers", &p)
+}

@@ -1,0 +1,87 @@
+package client
+
+// Roles of a node in its region.
+const (
+	RoleVoter  = "voter"
+	RoleMember = "member"
+)
+
+// Status is how a node stands. It is the node's own view and may be behind.
+type Status struct {
+	Program    string         `json:"program"` // version of the program
+	Federation string         `json:"federation"`
+	Region     string         `json:"region"`
+	Node       string         `json:"node"`
+	NodeKey    string         `json:"node_key"`
+	PeerID     string         `json:"peer_id"`
+	Role       string         `json:"role"`
+	Addresses  []string       `json:"addresses"` // multiaddrs with /p2p
+	HTTP       string         `json:"http,omitempty"`
+	Ready      bool           `json:"ready"`
+	Reason     string         `json:"reason,omitempty"` // why it is not ready
+	Started    string         `json:"started"`          // RFC 3339
+	Document   DocumentStatus `json:"document"`
+	Raft       RaftStatus     `json:"raft"`
+	Voters     []VoterStatus  `json:"voters"`
+	Ledger     LedgerStatus   `json:"ledger"`
+}
+
+// DocumentStatus names the federation document in force.
+type DocumentStatus struct {
+	Version int64  `json:"version"`
+	Digest  string `json:"digest"`
+}
+
+// RaftStatus is the node's part in its region's Raft.
+type RaftStatus struct {
+	State        string `json:"state"` // leader, follower, candidate, shutdown; none for a member
+	Term         uint64 `json:"term"`
+	Leader       string `json:"leader,omitempty"` // node key of the leader, "" while there is none
+	LastIndex    uint64 `json:"last_index"`
+	CommitIndex  uint64 `json:"commit_index"`
+	AppliedIndex uint64 `json:"applied_index"`
+}
+
+// VoterStatus is one server of the region's Raft configuration.
+type VoterStatus struct {
+	Name      string   `json:"name"`
+	NodeKey   string   `json:"node_key"`
+	PeerID    string   `json:"peer_id,omitempty"`
+	Suffrage  string   `json:"suffrage"` // voter, or nonvoter while it is being promoted
+	Leader    bool     `json:"leader"`
+	Addresses []string `json:"addresses"`
+}
+
+// LedgerStatus is how far the node's copy of the region's ledger goes.
+type LedgerStatus struct {
+	Size    int64       `json:"size"`
+	Root    string      `json:"root"`
+	LogTime string      `json:"log_time,omitempty"` // of the last entry, RFC 3339
+	Seal    *SealStatus `json:"seal,omitempty"`     // the newest
+}
+
+// SealStatus is a seal in short.
+type SealStatus struct {
+	Number int64  `json:"number"`
+	Size   int64  `json:"size"`
+	Root   string `json:"root"`
+	State  string `json:"state"`
+	Time   string `json:"time"`
+}
+
+// Peer is a node that this one is connected to, or knows how to reach.
+type Peer struct {
+	PeerID    string   `json:"peer_id"`
+	NodeKey   string   `json:"node_key,omitempty"`
+	Name      string   `json:"name,omitempty"`
+	Region    string   `json:"region,omitempty"`
+	Role      string   `json:"role,omitempty"`
+	Connected bool     `json:"connected"`
+	Addresses []string `json:"addresses"`
+	RTTMillis float64  `json:"rtt_ms,omitempty"`
+}
+
+// Peers is the list of peers, sorted by region, name and peer id.
+type Peers struct {
+	Peers []Peer `json:"peers"`
+}
