@@ -237,7 +237,7 @@ func TestDependenciesFindsGaps(t *testing.T) {
 	expect(t, findings, err,
 		"deps.md: example.test/c has no row",
 		"deps.md:4: says example.test/b v1.1.0, go.mod says v1.2.0",
-		"deps.md:5: example.test/e is no direct requirement")
+		"deps.md:5: example.test/e is no requirement")
 
 	if _, err := Dependencies(root, "go.mod", "empty.md"); err == nil {
 		t.Error("a document without rows explains everything")

@@ -124,9 +124,9 @@ func chainTo(from map[string]string, at string) []string {
 	return chain
 }
 
-// Dependencies compares the direct requirements of a go.mod with the table of a document
-// that explains them: each must have a row `| module | version | …` with the version in
-// force, and each row must be a requirement.
+// Dependencies compares a go.mod with the table of a document that explains it: each direct
+// requirement must have a row `| module | version | …`, and each row must be a requirement,
+// with the version in force.
 func Dependencies(root, modPath, docPath string) ([]Finding, error) {
 	modText, err := os.ReadFile(filepath.Join(root, modPath))
 	if err != nil {
@@ -146,12 +146,11 @@ func Dependencies(root, modPath, docPath string) ([]Finding, error) {
 	}
 	var findings []Finding
 	for _, require := range mod.Require {
-		if require.Indirect {
-			continue
-		}
 		row, ok := rows[require.Mod.Path]
 		delete(rows, require.Mod.Path)
 		switch {
+		case !ok && require.Indirect:
+			continue
 		case !ok:
 			findings = append(findings, Finding{docPath, 0,
 				fmt.Sprintf("%s has no row: say what it is for and why this one", require.Mod.Path)})
@@ -162,7 +161,7 @@ func Dependencies(root, modPath, docPath string) ([]Finding, error) {
 	}
 	for module, row := range rows {
 		findings = append(findings, Finding{docPath, row.line,
-			fmt.Sprintf("%s is no direct requirement of %s", module, modPath)})
+			fmt.Sprintf("%s is no requirement of %s", module, modPath)})
 	}
 	sortFindings(findings)
 	return findings, nil
