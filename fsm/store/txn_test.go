@@ -1,0 +1,185 @@
+package store_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/bizra/bizra/fsm/store"
+	"pgregory.net/rapid"
+)
+
+// layer is a Txn and what it should read, all layers below included.
+type layer struct {
+	txn   *store.Txn
+	state map[string]string
+	wrote map[string]bool
+}
+
+// TestTxnModel nests overlays at random and compares all reads with plain maps.
+func TestTxnModel(t *testing.T) {
+	merged := 0
+	rapid.Check(t, func(t *rapid.T) {
+		base := store.NewMemory()
+		state := map[string]string{"a": "base", "c": "base"}
+		for k, v := range state {
+			if err := base.Commit([]store.Write{{Key: []byte(k), Value: []byte(v)}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stack := []*layer{{store.NewTxn(base), maps.Clone(state), map[string]bool{}}}
+		top := func() *layer { return stack[len(stack)-1] }
+		below := func() map[string]string {
+			if len(stack) == 1 {
+				return state
+			}
+			return stack[len(stack)-2].state
+		}
+		key := func(t *rapid.T) string { return rapid.StringMatching(`[a-e]{1,2}`).Draw(t, "key") }
+		t.Repeat(map[string]func(*rapid.T){
+			"set": func(t *rapid.T) {
+				k, v := key(t), rapid.StringN(0, 40, 100).Draw(t, "value")
+				b := []byte(v)
+				top().txn.Set([]byte(k), b)
+				clear(b)
+				top().state[k], top().wrote[k] = v, true
+			},
+			"delete": func(t *rapid.T) {
+				k := key(t)
+				top().txn.Delete([]byte(k))
+				delete(top().state, k)
+				top().wrote[k] = true
+			},
+			"child": func(*rapid.T) {
+				stack = append(stack, &layer{top().txn.Child(), maps.Clone(top().state), map[string]bool{}})
+			},
+			"merge": func(*rapid.T) {
+				if len(stack) == 1 {
+					return
+				}
+				child := top()
+				child.txn.Merge()
+				stack = stack[:len(stack)-1]
+				top().state = child.state
+				maps.Copy(top().wrote, child.wrote)
+				merged++
+			},
+			"reset": func(*rapid.T) {
+				top().txn.Reset()
+				top().state, top().wrote = maps.Clone(below()), map[string]bool{}
+			},
+			"": func(t *rapid.T) {
+				for _, l := range stack {
+					checkLayer(t, l)
+				}
+			},
+		})
+		for len(stack) > 1 {
+			child := top()
+			child.txn.Merge()
+			stack = stack[:len(stack)-1]
+			top().state = child.state
+		}
+		if err := base.Commit(top().txn.Writes()); err != nil {
+			t.Fatal(err)
+		}
+		for k, v := range top().state {
+			if got, err := base.Get([]byte(k)); err != nil || string(got) != v {
+				t.Fatalf("after the commit %q is %q, %v, want %q", k, got, err, v)
+			}
+		}
+	})
+	if merged == 0 {
+		t.Fatal("no run merged")
+	}
+}
+
+func checkLayer(t *rapid.T, l *layer) {
+	for _, k := range []string{"a", "b", "c", "d", "e", "aa", "ab", "ba"} {
+		got, err := l.txn.Get([]byte(k))
+		want, ok := l.state[k]
+		if ok != (err == nil) || string(got) != want || err != nil && !errors.Is(err, store.ErrNotFound) {
+			t.Fatalf("Get(%q) = %q, %v, want %q, %v", k, got, err, want, ok)
+		}
+		for i := range got {
+			got[i] = '!' // ours
+		}
+	}
+	writes := l.txn.Writes()
+	if len(writes) != len(l.wrote) || l.txn.Len() != len(l.wrote) {
+		t.Fatalf("%d writes, Len %d, want %d", len(writes), l.txn.Len(), len(l.wrote))
+	}
+	if !slices.IsSortedFunc(writes, func(a, b store.Write) int { return bytes.Compare(a.Key, b.Key) }) {
+		t.Fatalf("writes are not sorted: %v", writes)
+	}
+	for _, w := range writes {
+		if v, ok := l.state[string(w.Key)]; w.Delete == ok || string(w.Value) != v {
+			t.Fatalf("write of %q is %q delete=%v, want %q", w.Key, w.Value, w.Delete, v)
+		}
+	}
+}
+
+func TestTxnKeepsWhatItHandedOut(t *testing.T) {
+	txn := store.NewTxn(store.NewMemory())
+	txn.Set([]byte("a"), []byte("first"))
+	writes := txn.Writes()
+	for i := range 10_000 {
+		txn.Reset()
+		txn.Set([]byte("a"), fmt.Appendf(nil, "value %d", i))
+	}
+	if string(writes[0].Value) != "first" {
+		t.Fatalf("a write changed to %q after Reset", writes[0].Value)
+	}
+	writes[0].Value = append(writes[0].Value, "overrun"...)
+	if got, _ := txn.Get([]byte("a")); string(got) != "value 9999" {
+		t.Fatalf("a value is %q after another was appended to", got)
+	}
+}
+
+func TestTxnPassesOnErrors(t *testing.T) {
+	base := store.NewMemory()
+	txn := store.NewTxn(base).Child()
+	if err := base.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := txn.Get([]byte("a")); !errors.Is(err, store.ErrClosed) {
+		t.Fatalf("error is %v, want %v", err, store.ErrClosed)
+	}
+}
+
+func TestTxnMergeWithoutParent(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Fatal("Merge of a Txn without a parent did not panic")
+		}
+	}()
+	store.NewTxn(store.NewMemory()).Merge()
+}
+
+// BenchmarkTxn does what one proof does: a dozen reads and writes in a child, merged into the batch's overlay.
+func BenchmarkTxn(b *testing.B) {
+	const writesPerProof, proofsPerBatch = 12, 512
+	txn := store.NewTxn(store.NewMemory())
+	child := txn.Child()
+	var key [33]byte
+	value := make([]byte, 200)
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		for i := range writesPerProof {
+			binary.BigEndian.PutUint64(key[:], uint64(n)*writesPerProof+uint64(i))
+			if _, err := child.Get(key[:]); !errors.Is(err, store.ErrNotFound) {
+				b.Fatal(err)
+			}
+			child.Set(key[:], value)
+		}
+		child.Merge()
+		if n++; n%proofsPerBatch == 0 {
+			txn.Reset()
+		}
+	}
+}
