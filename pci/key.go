@@ -28,12 +28,15 @@ const (
 // log/slog show that it is a key and nothing more. It comes from [GenerateKey],
 // [NewKeyFromSeed] or [LoadKey]; a zero one signs nothing and panics.
 type PrivateKey struct {
-	// Behind a pointer, because fmt calls no methods on the unexported field of
-	// another struct: it shows the address then, not the key.
-	secret *secret
+	// A function, because fmt calls no methods on the unexported field of another
+	// struct. It shows the address of a function then; of a pointer, with a verb
+	// that does not fit, it shows what that points to.
+	secret func() ed25519.PrivateKey
 }
 
-type secret struct{ key ed25519.PrivateKey }
+func newKey(key ed25519.PrivateKey) *PrivateKey {
+	return &PrivateKey{func() ed25519.PrivateKey { return key }}
+}
 
 // GenerateKey draws a new key.
 func GenerateKey() (*PrivateKey, error) {
@@ -46,22 +49,22 @@ func GenerateKey() (*PrivateKey, error) {
 
 // NewKeyFromSeed returns the key of an RFC 8032 seed.
 func NewKeyFromSeed(seed [32]byte) *PrivateKey {
-	return &PrivateKey{&secret{ed25519.NewKeyFromSeed(seed[:])}}
+	return newKey(ed25519.NewKeyFromSeed(seed[:]))
 }
 
 // Public returns the public key.
 func (k *PrivateKey) Public() [32]byte {
-	return [32]byte(k.secret.key[ed25519.SeedSize:])
+	return [32]byte(k.secret()[ed25519.SeedSize:])
 }
 
 // Seed returns the RFC 8032 seed, which is the secret itself.
 func (k *PrivateKey) Seed() [32]byte {
-	return [32]byte(k.secret.key[:ed25519.SeedSize])
+	return [32]byte(k.secret()[:ed25519.SeedSize])
 }
 
 // Sign returns the Ed25519 signature of msg; the same key and msg give the same one.
 func (k *PrivateKey) Sign(msg []byte) [64]byte {
-	return [64]byte(ed25519.Sign(k.secret.key, msg))
+	return [64]byte(ed25519.Sign(k.secret(), msg))
 }
 
 // LoadKey reads a key file in PKCS #8 PEM. It refuses a file that others than its
@@ -113,13 +116,13 @@ func loadKey(path string) (*PrivateKey, error) {
 	if !ok {
 		return nil, fmt.Errorf("it holds a key of another kind than Ed25519 (%T)", parsed)
 	}
-	return &PrivateKey{&secret{key}}, nil
+	return newKey(key), nil
 }
 
 // Save writes the key to a new file that only its owner may read, and returns when
 // the file and its name are durable. It never overwrites a file.
 func (k *PrivateKey) Save(path string) error {
-	der, err := x509.MarshalPKCS8PrivateKey(k.secret.key)
+	der, err := x509.MarshalPKCS8PrivateKey(k.secret())
 	if err != nil {
 		return fmt.Errorf("encoding the key for %s: %w", path, err)
 	}

@@ -67,16 +67,19 @@ func Sign(d Draft, key *PrivateKey) (*Envelope, error) {
 	}
 	before, after := d.canonical(key.Public())
 	digest := digestOf(before, after)
-	signature := key.Sign(digest[:])
-	text := append(before, `,"signature":{"algorithm":"`+SignatureAlgorithm+`","signed_fields":`+signedFields+`,"value":"`...)
-	text = hex.AppendEncode(text, signature[:])
-	text = append(text, `"}`...)
-	text = append(text, after...)
-	e, err := DecodeCanonical(text)
+	e, err := DecodeCanonical(assemble(before, key.Sign(digest[:]), after))
 	if err != nil {
 		return nil, fmt.Errorf("the draft makes no envelope: %w", err)
 	}
 	return e, nil
+}
+
+// assemble puts the signature member between the parts of a canonical form.
+func assemble(before []byte, signature [64]byte, after []byte) []byte {
+	text := append(before, `,"signature":{"algorithm":"`+SignatureAlgorithm+`","signed_fields":`+signedFields+`,"value":"`...)
+	text = hex.AppendEncode(text, signature[:])
+	text = append(text, `"}`...)
+	return append(text, after...)
 }
 
 // canonical writes the canonical form in two parts, between which the signature
