@@ -1,0 +1,278 @@
+package p2p
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/bizra/bizra/pci"
+)
+
+// Limits of the address book.
+const (
+	BookPeersMax  = 1024
+	BookBytesMax  = 4 << 20
+	bookVersion   = 1
+	bookDepthMax  = 5
+	peerIDTextMax = 128
+)
+
+// Book remembers where peers of the own region were reached, across restarts if it has
+// a file. What is in it is a hint: who a peer is, its key shows. Safe for concurrent use.
+type Book struct {
+	path string // "" for a book without a file
+
+	mu    sync.Mutex
+	peers map[peer.ID]bookEntry
+	dirty bool
+}
+
+type bookEntry struct {
+	addresses  []ma.Multiaddr // best first, at most AddressesMax
+	seen       time.Time      // when it was last connected or heard of
+	invitation []byte         // by which it is a member, canonical; nil for others
+}
+
+// OpenBook reads the book's file. A file that does not exist gives an empty book; one
+// that cannot be read or understood too, with a warning, because the book is only a
+// help. The path "" gives a book in memory only.
+func OpenBook(path string, logger *slog.Logger) *Book {
+	b := &Book{path: path, peers: make(map[peer.ID]bookEntry)}
+	if path == "" {
+		return b
+	}
+	if err := b.load(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		logger.Warn("address book not used; it is written anew", "path", path, "error", err)
+		clear(b.peers)
+	}
+	return b
+}
+
+func (b *Book) load() error {
+	f, err := os.Open(b.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, BookBytesMax+1))
+	if err != nil {
+		return err
+	}
+	if len(text) > BookBytesMax {
+		return fmt.Errorf("it is longer than %d bytes", BookBytesMax)
+	}
+	return b.parse(text)
+}
+
+func (b *Book) parse(text []byte) error {
+	v, err := pci.Parse(text, pci.Limits{BytesMax: BookBytesMax, DepthMax: bookDepthMax})
+	if err != nil {
+		return err
+	}
+	o := pci.ReadObject(v)
+	if n := o.Int("v"); n != bookVersion {
+		o.Fault("version %d of address books is not known to this program: it knows version %d", n, bookVersion)
+	}
+	for _, e := range o.Array("peers", BookPeersMax) {
+		po := o.Element("peers", e)
+		id, err := ParseNode(po.Text("id", peerIDTextMax))
+		entry := bookEntry{addresses: dialable(po.Texts("addresses", AddressesMax, AddressBytesMax)), seen: time.UnixMilli(po.Int("seen_ms"))}
+		if inv := po.OptionalText("invitation", InvitationBytesMax); inv != "" {
+			entry.invitation = []byte(inv)
+		}
+		_ = po.Done()
+		if err != nil {
+			o.Fault("%v", err)
+			break
+		}
+		b.peers[id] = entry
+	}
+	return o.Done()
+}
+
+func (b *Book) encode() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ids := make([]peer.ID, 0, len(b.peers))
+	for id := range b.peers {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	text := []byte(`{"peers":[`)
+	for i, id := range ids {
+		e := b.peers[id]
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = append(text, "\n"+`{"addresses":[`...)
+		for j, a := range e.addresses {
+			if j > 0 {
+				text = append(text, ',')
+			}
+			text = pci.AppendString(text, a.String())
+		}
+		text = append(text, `],"id":`...)
+		text = pci.AppendString(text, id.String())
+		if len(e.invitation) > 0 {
+			text = append(text, `,"invitation":`...)
+			text = pci.AppendString(text, string(e.invitation))
+		}
+		text = append(text, `,"seen_ms":`...)
+		text = strconv.AppendInt(text, e.seen.UnixMilli(), 10)
+		text = append(text, '}')
+	}
+	text = append(text, "\n"+`],"v":`...)
+	text = strconv.AppendInt(text, bookVersion, 10)
+	b.dirty = false
+	return append(text, "}\n"...)
+}
+
+// Save writes the book's file, whole or not at all, and durably. Without a file, or
+// without anything new, it does nothing.
+func (b *Book) Save() error {
+	b.mu.Lock()
+	idle := b.path == "" || !b.dirty
+	b.mu.Unlock()
+	if idle {
+		return nil
+	}
+	if err := writeDurably(b.path, b.encode()); err != nil {
+		b.mu.Lock()
+		b.dirty = true
+		b.mu.Unlock()
+		return fmt.Errorf("write address book: %w", err)
+	}
+	return nil
+}
+
+func writeDurably(path string, content []byte) (err error) {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	temporary := path + ".new"
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(temporary, path); err != nil {
+		return err
+	}
+	return dir.Sync()
+}
+
+// Learn puts addresses of a peer first, before those known already. Above
+// [BookPeersMax] peers the one that was not heard of for the longest time goes.
+func (b *Book) Learn(p peer.ID, addrs []ma.Multiaddr) (changed bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.entry(p)
+	var merged []ma.Multiaddr
+	for _, a := range slices.Concat(addrs, e.addresses) {
+		if len(merged) == AddressesMax {
+			break
+		}
+		if len(a.String()) <= AddressBytesMax {
+			merged = appendDialable(merged, a)
+		}
+	}
+	changed = !slices.EqualFunc(merged, e.addresses, func(x, y ma.Multiaddr) bool { return x.Equal(y) })
+	e.addresses = merged
+	e.seen = time.Now()
+	b.peers[p] = e
+	b.dirty = b.dirty || changed
+	return changed
+}
+
+// entry is the peer's, or a new one for which it makes room; under mu.
+func (b *Book) entry(p peer.ID) bookEntry {
+	e, ok := b.peers[p]
+	if ok || len(b.peers) < BookPeersMax {
+		return e
+	}
+	var oldest peer.ID
+	for id, other := range b.peers {
+		if oldest == "" || other.seen.Before(b.peers[oldest].seen) || other.seen.Equal(b.peers[oldest].seen) && id < oldest {
+			oldest = id
+		}
+	}
+	delete(b.peers, oldest)
+	return e
+}
+
+// Invited remembers the invitation by which a peer is a member.
+func (b *Book) Invited(p peer.ID, invitation []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.entry(p)
+	if string(e.invitation) == string(invitation) {
+		return
+	}
+	e.invitation = slices.Clone(invitation)
+	if e.seen.IsZero() {
+		e.seen = time.Now()
+	}
+	b.peers[p] = e
+	b.dirty = true
+}
+
+// Forget drops a peer.
+func (b *Book) Forget(p peer.ID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, ok := b.peers[p]; ok {
+		delete(b.peers, p)
+		b.dirty = true
+	}
+}
+
+// Addresses are where the peer may be, best first.
+func (b *Book) Addresses(p peer.ID) []ma.Multiaddr {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.peers[p].addresses)
+}
+
+// Invitations are those remembered, by peer.
+func (b *Book) Invitations() map[peer.ID][]byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := make(map[peer.ID][]byte)
+	for id, e := range b.peers {
+		if len(e.invitation) > 0 {
+			out[id] = e.invitation
+		}
+	}
+	return out
+}
+
+// Peers lists the peers in the book, sorted.
+func (b *Book) Peers() []peer.ID {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ids := make([]peer.ID, 0, len(b.peers))
+	for id := range b.peers {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}

@@ -1,0 +1,177 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/bizra/bizra/fsm/federation"
+)
+
+// Limits of the join protocol.
+const (
+	JoinRequestBytesMax  = 8 << 10
+	JoinPeersMax         = 256       // that one answer tells
+	JoinPeersBytesMax    = 512 << 10 // together
+	JoinResponseBytesMax = federation.DocumentBytesMax + JoinPeersBytesMax + 4<<10
+	faultNoDocument      = "no-document" // the peer is joining itself
+)
+
+// joinRequest is what a node says of itself to one that it asks for document and
+// peers, when it joins and from then on every now and then.
+type joinRequest struct {
+	Region     string   `cbor:"1,keyasint"`           // the caller's
+	Invitation []byte   `cbor:"2,keyasint,omitempty"` // that names the caller
+	Addresses  []string `cbor:"3,keyasint,omitempty"` // where the caller listens
+	NoDocument bool     `cbor:"4,keyasint,omitempty"` // the caller wants only peers
+}
+
+type joinResponse struct {
+	Document []byte       `cbor:"1,keyasint,omitempty"` // canonical JSON
+	Region   string       `cbor:"2,keyasint"`           // the answerer's
+	Role     string       `cbor:"3,keyasint"`           // what the caller is to it
+	Peers    []PeerRecord `cbor:"4,keyasint,omitempty"`
+}
+
+// PeerRecord is what one node tells another of a third.
+type PeerRecord struct {
+	ID         string   `cbor:"1,keyasint"`
+	Region     string   `cbor:"2,keyasint"`
+	Role       string   `cbor:"3,keyasint"` // a [Role]'s name
+	Addresses  []string `cbor:"4,keyasint,omitempty"`
+	Invitation []byte   `cbor:"5,keyasint,omitempty"` // by which it is a member, for the other to check itself
+}
+
+// joinServer answers the join protocol.
+type joinServer struct {
+	host    host.Host
+	access  *Access
+	book    *Book
+	learned func(p peer.ID) // told of every peer whose addresses changed
+
+	mu        sync.Mutex
+	canonical []byte // of document; a document is large and does not change often
+	document  *federation.Document
+}
+
+func (j *joinServer) limits() Limits {
+	return Limits{RequestBytesMax: JoinRequestBytesMax, ResponseBytesMax: JoinResponseBytesMax, ConcurrentMax: 32, PerPeerMax: 2,
+		PerPeerPerSecond: 1, PerPeerBurst: 10, StrangerPerSec: 4, StrangerBurst: 16}
+}
+
+func (j *joinServer) handle(_ context.Context, from peer.ID, request *joinRequest) (*joinResponse, error) {
+	document := j.access.Document()
+	if document == nil {
+		return nil, &Fault{Code: faultNoDocument, Detail: "this node is joining itself and has no federation document yet"}
+	}
+	// An invitation to another region is for the nodes of that region to judge; here
+	// its bearer gets what a stranger gets.
+	if len(request.Invitation) > 0 && request.Region == j.access.Region() {
+		inv, err := j.access.Admit(from, request.Invitation)
+		switch {
+		case errors.Is(err, ErrAdmissionsFull):
+			return nil, fmt.Errorf("admit %v: %w", from, err)
+		case err != nil:
+			return nil, &Fault{Code: FaultInvitation, Detail: err.Error()}
+		}
+		j.book.Invited(from, inv.Canonical())
+	}
+	role := j.access.Role(from)
+	response := &joinResponse{Region: j.access.Region(), Role: role.String()}
+	if !request.NoDocument {
+		response.Document = j.text(document)
+	}
+	switch role {
+	case Member, Voter:
+		if addrs := dialable(request.Addresses); len(addrs) > 0 && j.book.Learn(from, addrs) {
+			j.learned(from)
+		}
+		response.Peers = j.peers(from, Member)
+	case Foreign:
+		response.Peers = j.peers(from, Voter)
+	}
+	return response, nil
+}
+
+func (j *joinServer) text(document *federation.Document) []byte {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.document != document {
+		j.document, j.canonical = document, document.Canonical()
+	}
+	return j.canonical
+}
+
+// peers tells of the own region's nodes whose role is least or more, voters first, and
+// of this node itself.
+func (j *joinServer) peers(caller peer.ID, least Role) []PeerRecord {
+	var voters, members []peer.ID
+	for _, id := range j.access.OwnRegion() {
+		switch role := j.access.Role(id); {
+		case id == caller || id == j.host.ID() || role < least:
+		case role == Voter:
+			voters = append(voters, id)
+		default:
+			members = append(members, id)
+		}
+	}
+	records := make([]PeerRecord, 0, min(1+len(voters)+len(members), JoinPeersMax))
+	size := 0
+	add := func(r PeerRecord) {
+		n := 64 + len(r.ID) + len(r.Region) + len(r.Invitation)
+		for _, a := range r.Addresses {
+			n += 4 + len(a)
+		}
+		if len(r.Addresses) > 0 && len(records) < JoinPeersMax && size+n <= JoinPeersBytesMax {
+			records = append(records, r)
+			size += n
+		}
+	}
+	add(j.self())
+	for _, id := range append(voters, members...) {
+		add(j.record(id))
+	}
+	return records
+}
+
+func (j *joinServer) self() PeerRecord {
+	return PeerRecord{ID: j.host.ID().String(), Region: j.access.Region(), Role: j.access.Role(j.host.ID()).String(), Addresses: ownAddresses(j.host)}
+}
+
+func (j *joinServer) record(id peer.ID) PeerRecord {
+	addrs := j.book.Addresses(id)
+	for _, a := range dialable(j.access.Listed(id)) {
+		if len(addrs) < AddressesMax {
+			addrs = appendDialable(addrs, a)
+		}
+	}
+	r := PeerRecord{ID: id.String(), Region: j.access.Region(), Role: j.access.Role(id).String(), Addresses: texts(addrs)}
+	if inv, ok := j.access.Invited(id); ok {
+		r.Invitation = inv.Canonical()
+	}
+	return r
+}
+
+// ownAddresses is where others can reach this host, those that reach furthest first.
+func ownAddresses(h host.Host) []string {
+	addrs := h.Addrs()
+	reach := func(a ma.Multiaddr) int {
+		switch {
+		case manet.IsIPLoopback(a):
+			return 2
+		case manet.IsPrivateAddr(a):
+			return 1
+		default:
+			return 0
+		}
+	}
+	slices.SortStableFunc(addrs, func(x, y ma.Multiaddr) int { return reach(x) - reach(y) })
+	return texts(dialable(texts(addrs)))
+}

@@ -1,0 +1,508 @@
+package p2p
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+const (
+	membersDialledMax = 8  // members to whom a node holds connections, besides all voters
+	dialsMax          = 8  // at once
+	greetingsMax      = 8  // exchanges and pings at once
+	pingFailuresMax   = 2  // in a row, until a connection counts as dead
+	protectTag        = "bizra/region"
+	reasonBytesMax    = 256
+)
+
+// KeeperConfig configures a [Keeper]. A time of zero takes the default named at its field.
+type KeeperConfig struct {
+	BookPath   string   // the address book's file; "": in memory only
+	Bootstrap  []string // addresses with /p2p/ID that are kept connected whoever they are, such as those of --join
+	Invitation []byte   // shown to every peer; for a node that the document does not list
+
+	TickEvery     time.Duration // how often it looks what is to be done; 1 s
+	ExchangeEvery time.Duration // between peer exchanges with one connected node drawn at random; 30 s
+	PingEvery     time.Duration // 10 s
+	PingTimeout   time.Duration // 5 s
+	SaveEvery     time.Duration // of the address book, where it changed; 10 s
+	RedialBase    time.Duration // the wait after the first failed dial; 500 ms, doubled each time
+	RedialMax     time.Duration // 30 s
+	DialTimeout   time.Duration // 10 s
+	Logger        *slog.Logger
+}
+
+func (c KeeperConfig) withDefaults() KeeperConfig {
+	set := func(v *time.Duration, d time.Duration) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set(&c.TickEvery, time.Second)
+	set(&c.ExchangeEvery, 30*time.Second)
+	set(&c.PingEvery, 10*time.Second)
+	set(&c.PingTimeout, 5*time.Second)
+	set(&c.SaveEvery, 10*time.Second)
+	set(&c.RedialBase, 500*time.Millisecond)
+	set(&c.RedialMax, 30*time.Second)
+	set(&c.DialTimeout, 10*time.Second)
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+func (c KeeperConfig) validate() error {
+	for _, d := range []time.Duration{c.TickEvery, c.ExchangeEvery, c.PingEvery, c.PingTimeout, c.SaveEvery, c.RedialBase, c.RedialMax, c.DialTimeout} {
+		if d <= 0 {
+			return fmt.Errorf("keeper: times must be positive: %+v", c)
+		}
+	}
+	if len(c.Invitation) > InvitationBytesMax {
+		return fmt.Errorf("keeper: the invitation has %d bytes, at most %d", len(c.Invitation), InvitationBytesMax)
+	}
+	return nil
+}
+
+// Keeper keeps a node connected to its region: it dials the voters and a few members
+// again and again, tells them where this node is, learns where others are, remembers it
+// in a file, closes connections that are dead, and answers the join protocol.
+type Keeper struct {
+	host   host.Host
+	access *Access
+	cfg    KeeperConfig
+	book   *Book
+	server *Server
+	notify *network.NotifyBundle
+	net    reach
+	redial backoff
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // the loop, and every dial, exchange and ping
+	dials  chan struct{}  // a place for each dial at once
+	talks  chan struct{}  // a place for each exchange or ping at once
+	wake   chan struct{}  // something changed; holds at most one
+
+	mu        sync.Mutex
+	closed    bool
+	bootstrap map[peer.ID][]ma.Multiaddr
+	peers     map[peer.ID]*keptPeer // the targets, and who else is worth remembering while connected
+}
+
+// reach is how a keeper touches the network; a test in virtual time has its own.
+type reach interface {
+	connect(ctx context.Context, target peer.AddrInfo) error
+	connected(p peer.ID) bool
+	exchange(ctx context.Context, p peer.ID, request *joinRequest) (*joinResponse, error)
+	ping(ctx context.Context, p peer.ID) error
+	drop(p peer.ID)
+}
+
+// keptPeer is what a keeper knows of one peer; under the keeper's mu.
+type keptPeer struct {
+	busy         bool      // a dial, exchange or ping runs
+	failures     int       // dials in a row
+	next         time.Time // not to be dialled before
+	reason       string    // why it is not connected
+	greeted      bool      // since it is connected
+	greetFails   int
+	nextGreet    time.Time
+	pinged       time.Time
+	pingFailures int
+}
+
+// NewKeeper starts keeping. The node must not serve [ProtocolJoin] by other means.
+func NewKeeper(h host.Host, a *Access, cfg KeeperConfig) (*Keeper, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	k := newKeeper(h, a, cfg, hostReach{h})
+	if err := k.setBootstrap(cfg.Bootstrap); err != nil {
+		k.cancel()
+		return nil, fmt.Errorf("keeper: %w", err)
+	}
+	answers := &joinServer{host: h, access: a, book: k.book, learned: k.learned}
+	server, err := Serve(h, a, ProtocolJoin, answers.limits(), answers.handle)
+	if err != nil {
+		k.cancel()
+		return nil, fmt.Errorf("keeper: %w", err)
+	}
+	k.server = server
+	k.notify = &network.NotifyBundle{
+		ConnectedF:    func(network.Network, network.Conn) { k.stir() },
+		DisconnectedF: func(_ network.Network, c network.Conn) { k.lost(c.RemotePeer()) },
+	}
+	h.Network().Notify(k.notify)
+	k.wg.Go(k.run)
+	return k, nil
+}
+
+func newKeeper(h host.Host, a *Access, cfg KeeperConfig, net reach) *Keeper {
+	ctx, cancel := context.WithCancel(context.Background())
+	k := &Keeper{host: h, access: a, cfg: cfg, net: net, redial: backoff{cfg.RedialBase, cfg.RedialMax}, ctx: ctx, cancel: cancel,
+		dials: make(chan struct{}, dialsMax), talks: make(chan struct{}, greetingsMax), wake: make(chan struct{}, 1),
+		bootstrap: make(map[peer.ID][]ma.Multiaddr), peers: make(map[peer.ID]*keptPeer), book: OpenBook(cfg.BookPath, cfg.Logger)}
+	return k
+}
+
+func (k *Keeper) setBootstrap(addresses []string) error {
+	if len(addresses) == 0 {
+		return nil
+	}
+	targets, err := joinTargets(k.host.ID(), addresses)
+	if err != nil {
+		return err
+	}
+	for _, t := range targets {
+		k.bootstrap[t.ID] = t.Addrs
+	}
+	return nil
+}
+
+// Book is the keeper's address book.
+func (k *Keeper) Book() *Book { return k.book }
+
+// JoinStats counts the join protocol's streams.
+func (k *Keeper) JoinStats() Stats { return k.server.Stats() }
+
+// Learn takes what a [Join] told of peers. Those that neither the document nor Raft
+// nor a valid invitation of theirs makes nodes of the own region are passed over.
+func (k *Keeper) Learn(records []PeerRecord) {
+	for i, r := range records {
+		if i == JoinPeersMax {
+			break
+		}
+		id, err := peer.Decode(r.ID)
+		if err != nil || id == k.host.ID() || r.Region != k.access.Region() {
+			continue
+		}
+		if len(r.Invitation) > 0 {
+			if inv, err := k.access.Admit(id, r.Invitation); err == nil {
+				k.book.Invited(id, inv.Canonical())
+			}
+		}
+		if k.access.Role(id) < Member {
+			continue
+		}
+		if addrs := dialable(r.Addresses); len(addrs) > 0 && k.book.Learn(id, addrs) {
+			k.learned(id)
+		}
+	}
+}
+
+// Close stops answering and dialling, waits for what is under way and writes the
+// address book. Connections stay; they are the host's.
+func (k *Keeper) Close() error {
+	var err error
+	if k.server != nil {
+		err = k.server.Close()
+	}
+	if k.notify != nil {
+		k.host.Network().StopNotify(k.notify)
+	}
+	k.mu.Lock()
+	k.closed = true
+	k.mu.Unlock()
+	k.cancel()
+	k.wg.Wait()
+	return errors.Join(err, k.book.Save())
+}
+
+func (k *Keeper) stir() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// learned makes a peer's new addresses tried at once.
+func (k *Keeper) learned(p peer.ID) {
+	k.mu.Lock()
+	if kp, ok := k.peers[p]; ok {
+		kp.failures, kp.next = 0, time.Time{}
+	}
+	k.mu.Unlock()
+	k.stir()
+}
+
+// lost makes a lost peer dialled again, at once the first time: most losses are
+// restarts and moves.
+func (k *Keeper) lost(p peer.ID) {
+	if k.net.connected(p) {
+		return
+	}
+	k.mu.Lock()
+	if kp, ok := k.peers[p]; ok {
+		kp.greeted, kp.greetFails, kp.nextGreet, kp.pingFailures = false, 0, time.Time{}, 0
+		kp.failures, kp.next = 0, time.Time{}
+		kp.reason = "connection lost"
+	}
+	k.mu.Unlock()
+	k.stir()
+}
+
+func (k *Keeper) run() {
+	for id, inv := range k.book.Invitations() {
+		if _, err := k.access.Admit(id, inv); err != nil {
+			k.cfg.Logger.Debug("remembered invitation no longer holds", "peer", id, "error", err)
+		}
+	}
+	tick := time.NewTicker(k.cfg.TickEvery)
+	defer tick.Stop()
+	exchange := time.NewTicker(k.cfg.ExchangeEvery)
+	defer exchange.Stop()
+	save := time.NewTicker(k.cfg.SaveEvery)
+	defer save.Stop()
+	for {
+		k.tend()
+		select {
+		case <-k.ctx.Done():
+			return
+		case <-tick.C:
+		case <-k.wake:
+		case <-exchange.C:
+			k.exchangeWithOne()
+		case <-save.C:
+			if err := k.book.Save(); err != nil {
+				k.cfg.Logger.Warn("address book", "error", err)
+			}
+		}
+	}
+}
+
+// tend starts the dials, greetings and pings that are due.
+func (k *Keeper) tend() {
+	targets := k.targets()
+	now := time.Now()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	wanted := make(map[peer.ID]struct{}, len(targets))
+	for _, id := range targets {
+		wanted[id] = struct{}{}
+		if k.peers[id] == nil {
+			k.peers[id] = &keptPeer{}
+			k.protect(id, true)
+		}
+	}
+	for id, kp := range k.peers {
+		if _, still := wanted[id]; !still && !kp.busy {
+			delete(k.peers, id)
+			k.protect(id, false)
+			continue
+		}
+		switch {
+		case kp.busy:
+		case !k.net.connected(id):
+			if !now.Before(kp.next) {
+				k.start(id, kp, k.dials, k.dial)
+			}
+		case !kp.greeted && !now.Before(kp.nextGreet):
+			k.start(id, kp, k.talks, k.greet)
+		case now.Sub(kp.pinged) >= k.cfg.PingEvery:
+			kp.pinged = now
+			k.start(id, kp, k.talks, k.ping)
+		}
+	}
+}
+
+// start runs work on a peer if there is a place for it; else it is due at the next tick. Under mu.
+func (k *Keeper) start(id peer.ID, kp *keptPeer, places chan struct{}, work func(peer.ID) func(*keptPeer)) {
+	if k.closed {
+		return
+	}
+	select {
+	case places <- struct{}{}:
+	default:
+		return
+	}
+	kp.busy = true
+	k.wg.Go(func() {
+		outcome := work(id)
+		<-places
+		k.mu.Lock()
+		kp.busy = false
+		outcome(kp)
+		k.mu.Unlock()
+		k.stir()
+	})
+}
+
+func (k *Keeper) protect(id peer.ID, on bool) {
+	if on {
+		k.host.ConnManager().Protect(id, protectTag)
+	} else {
+		k.host.ConnManager().Unprotect(id, protectTag)
+	}
+}
+
+// targets are whom the keeper wants connections to: the bootstrap nodes, every voter of
+// the region, and the members that follow this node in the order of IDs, so that
+// members are a ring even where no voter can be reached.
+func (k *Keeper) targets() []peer.ID {
+	self := k.host.ID()
+	var targets, members []peer.ID
+	for id := range k.bootstrap {
+		targets = append(targets, id)
+	}
+	for _, id := range k.access.OwnRegion() {
+		switch {
+		case id == self || slices.Contains(targets, id):
+		case k.access.Role(id) == Voter:
+			targets = append(targets, id)
+		case len(k.addresses(id)) > 0:
+			members = append(members, id)
+		}
+	}
+	from, _ := slices.BinarySearch(members, self)
+	for i := range min(len(members), membersDialledMax) {
+		targets = append(targets, members[(from+i)%len(members)])
+	}
+	return targets
+}
+
+// addresses are all that are known of a peer, best first.
+func (k *Keeper) addresses(p peer.ID) []ma.Multiaddr {
+	addrs := k.book.Addresses(p)
+	for _, more := range [][]ma.Multiaddr{k.bootstrap[p], dialable(k.access.Listed(p))} {
+		for _, a := range more {
+			addrs = appendDialable(addrs, a)
+		}
+	}
+	return addrs
+}
+
+func (k *Keeper) dial(p peer.ID) func(*keptPeer) {
+	ctx, cancel := context.WithTimeout(k.ctx, k.cfg.DialTimeout)
+	defer cancel()
+	err := k.net.connect(ctx, peer.AddrInfo{ID: p, Addrs: k.addresses(p)})
+	return func(kp *keptPeer) {
+		if err == nil {
+			kp.failures, kp.next, kp.reason = 0, time.Time{}, ""
+			return
+		}
+		kp.failures++
+		kp.next = time.Now().Add(k.redial.wait(kp.failures))
+		kp.reason = cut(err.Error(), reasonBytesMax)
+	}
+}
+
+func (k *Keeper) greet(p peer.ID) func(*keptPeer) {
+	err := k.exchange(p)
+	return func(kp *keptPeer) {
+		if err == nil {
+			kp.greeted, kp.greetFails, kp.reason = true, 0, ""
+			return
+		}
+		kp.greetFails++
+		kp.nextGreet = time.Now().Add(k.redial.wait(kp.greetFails))
+		kp.reason = cut(err.Error(), reasonBytesMax)
+	}
+}
+
+// exchange tells a peer where this node is and learns what it knows.
+func (k *Keeper) exchange(p peer.ID) error {
+	ctx, cancel := context.WithTimeout(k.ctx, k.cfg.DialTimeout)
+	defer cancel()
+	request := &joinRequest{Region: k.access.Region(), Invitation: k.cfg.Invitation, NoDocument: true}
+	if k.host != nil {
+		request.Addresses = ownAddresses(k.host)
+	}
+	response, err := k.net.exchange(ctx, p, request)
+	if err != nil {
+		return err
+	}
+	k.Learn(response.Peers)
+	return nil
+}
+
+func (k *Keeper) exchangeWithOne() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var idle []peer.ID
+	for id, kp := range k.peers {
+		if !kp.busy && kp.greeted && k.net.connected(id) {
+			idle = append(idle, id)
+		}
+	}
+	if len(idle) == 0 {
+		return
+	}
+	slices.Sort(idle)
+	id := idle[rand.IntN(len(idle))] //nolint:gosec // spreads load, guards no secret
+	k.start(id, k.peers[id], k.talks, func(p peer.ID) func(*keptPeer) {
+		if err := k.exchange(p); err != nil {
+			k.cfg.Logger.Debug("peer exchange failed", "peer", p, "error", err)
+		}
+		return func(*keptPeer) {}
+	})
+}
+
+func (k *Keeper) ping(p peer.ID) func(*keptPeer) {
+	ctx, cancel := context.WithTimeout(k.ctx, k.cfg.PingTimeout)
+	defer cancel()
+	err := k.net.ping(ctx, p)
+	return func(kp *keptPeer) {
+		if !errors.Is(err, context.DeadlineExceeded) {
+			kp.pingFailures = 0 // an answer, even "protocol not supported", is a sign of life
+			return
+		}
+		if kp.pingFailures++; kp.pingFailures >= pingFailuresMax {
+			kp.pingFailures = 0
+			kp.reason = fmt.Sprintf("no answer to %d pings of %v", pingFailuresMax, k.cfg.PingTimeout)
+			k.wg.Go(func() { k.net.drop(p) })
+		}
+	}
+}
+
+// hostReach is a real host.
+type hostReach struct{ host host.Host }
+
+func (r hostReach) connect(ctx context.Context, target peer.AddrInfo) error {
+	clearDialBackoff(r.host, target.ID)
+	if len(target.Addrs) == 0 && len(r.host.Peerstore().Addrs(target.ID)) == 0 {
+		return errors.New("no address of it is known; it must dial this node, or be named with --join")
+	}
+	return r.host.Connect(ctx, target)
+}
+
+func (r hostReach) connected(p peer.ID) bool {
+	return r.host.Network().Connectedness(p) == network.Connected
+}
+
+func (r hostReach) exchange(ctx context.Context, p peer.ID, request *joinRequest) (*joinResponse, error) {
+	var response joinResponse
+	if err := CallLimit(ctx, r.host, p, ProtocolJoin, JoinResponseBytesMax, request, &response); err != nil {
+		return nil, err
+	}
+	return &response, nil
+}
+
+func (r hostReach) ping(ctx context.Context, p peer.ID) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	results := ping.Ping(ctx, r.host, p)
+	first, ok := <-results
+	if !ok {
+		return ctx.Err()
+	}
+	cancel()
+	for range results {
+		continue // until the pinger has ended
+	}
+	return first.Error
+}
+
+func (r hostReach) drop(p peer.ID) { _ = r.host.Network().ClosePeer(p) }
