@@ -1,0 +1,37 @@
+package follow
+
+import "sync"
+
+// Feed tells streams that there is something new. Safe for concurrent use.
+type Feed struct {
+	mu      sync.Mutex
+	size    int64
+	changed chan struct{} // closed and replaced by Advance
+}
+
+// NewFeed makes a feed of a ledger with so many entries.
+func NewFeed(size int64) *Feed { return &Feed{size: size, changed: make(chan struct{})} }
+
+// Advance says that the ledger now has so many entries, or has a new seal at the same
+// size. It is called after they can be read, and never blocks.
+func (f *Feed) Advance(size int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.size = size
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// Size is what Advance said last.
+func (f *Feed) Size() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.size
+}
+
+// Changed is closed by the next Advance. Who takes it before reading the ledger misses nothing.
+func (f *Feed) Changed() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changed
+}

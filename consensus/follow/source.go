@@ -1,0 +1,60 @@
+package follow
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/bizra/bizra/fsm"
+)
+
+// position is how far a stream has come.
+type position struct {
+	next int64 // index of the entry that comes next
+	seal int64 // number of the seal that comes next
+	left int64 // entries that may still be sent
+}
+
+// nextFrame makes the frame that comes next for a stream at pos and moves pos behind it.
+// Where everything was sent it is a heartbeat. The error is a *refusal where the view
+// cannot continue the stream.
+func nextFrame(v *fsm.View, age time.Duration, pos *position) (*frame, error) {
+	size, err := v.Ledger().Size()
+	if err != nil {
+		return nil, err
+	}
+	f := &frame{Kind: frameHeartbeat, Size: size, Seals: v.Seals(), TimeMillis: v.LogTimeMillis(), AgeMillis: clampAge(age).Milliseconds()}
+	if pos.next > f.Size || pos.seal > f.Seals {
+		return f, &refusal{refusedBeyond, fmt.Sprintf("this node has %d entries and %d seals, and was asked from entry %d and seal %d on: it is behind, ask another",
+			f.Size, f.Seals, pos.next, pos.seal)}
+	}
+	to := f.Size
+	if pos.seal < f.Seals {
+		s, err := v.SealAt(pos.seal)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case s.Size < pos.next:
+			return f, &refusal{refusedSealPassed, fmt.Sprintf("seal %d was made at %d entries, and it was asked for with entry %d", s.Number, s.Size, pos.next)}
+		case s.Size == pos.next:
+			f.Kind, f.Seal = frameSeal, newWireSeal(s)
+			pos.seal++
+			return f, nil
+		}
+		to = s.Size
+	}
+	to = min(to, pos.next+FrameEntriesMax, pos.next+pos.left)
+	if to <= pos.next {
+		return f, nil
+	}
+	entries, err := v.Ledger().Entries(pos.next, to, frameEntriesBytes)
+	if err != nil {
+		return nil, err
+	}
+	f.Kind, f.First, f.Entries = frameEntries, pos.next, entries
+	pos.next += int64(len(entries))
+	pos.left -= int64(len(entries))
+	return f, nil
+}
+
+func clampAge(age time.Duration) time.Duration { return min(max(age, 0), ageUnknown) }
