@@ -28,7 +28,7 @@ const (
 	BatchLinesMax     = 512                             // proofs of one NDJSON request
 	BatchBytesMax     = 8 << 20                         // body of one NDJSON request
 	ProofBytesMax     = pci.EnvelopeBytesMax + 1<<10    // body with one proof: an envelope and a little space around it
-	PageItemsMax      = 1000                            // items of one page of a list
+	PageItemsMax      = 500                             // items of one page of a list
 	PageItemsDefault  = 100                             // where a request names no limit
 	responseBytesMax  = BatchLinesMax*(16<<10) + 64<<10 // what a client reads of an answer
 	problemTextMaxLen = 240

@@ -1,0 +1,305 @@
+package api_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/bizra/bizra/api"
+	"github.com/bizra/bizra/client"
+	"github.com/bizra/bizra/pci"
+)
+
+// inBubble serves on a network in virtual time.
+func inBubble(t *testing.T, f *fake, cfg api.Config, test func(t *testing.T, l *pipeListener, s *api.Server)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newServer(t, f, cfg)
+		l, served := newPipeListener(), make(chan error)
+		go func() { served <- s.Serve(l) }()
+		test(t, l, s)
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Errorf("shut down: %v", err)
+		}
+		if err := <-served; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+}
+
+func mustDial(t *testing.T, l *pipeListener) net.Conn {
+	t.Helper()
+	c, err := l.dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// TestSlowClients: whoever sends too slowly, or not at all, is cut off in time.
+func TestSlowClients(t *testing.T) {
+	cases := map[string]struct {
+		send   string
+		within time.Duration
+		status int // of a problem before the end; 0: none
+	}{
+		"says nothing":               {"", 5 * time.Second, 0},
+		"half a request line":        {"GET /v1/sta", 5 * time.Second, 0},
+		"half the headers":           {"GET /v1/status HTTP/1.1\r\nHost: x\r\nX-A: b\r\n", 5 * time.Second, 0},
+		"half a body":                {"POST /v1/proofs HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{", 30 * time.Second, 408},
+		"half a chunk":               {"POST /v1/proofs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"a", 30 * time.Second, 408},
+		"no body after 100-continue": {"POST /v1/proofs HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n", 30 * time.Second, 408},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, &fake{}, api.Config{}, func(t *testing.T, l *pipeListener, _ *api.Server) {
+				began := time.Now()
+				conn := mustDial(t, l)
+				go func() { _, _ = io.WriteString(conn, c.send) }()
+				all, _ := io.ReadAll(conn) // until the server closes
+				took := time.Since(began)
+				if took < c.within-time.Second || took > c.within+time.Second {
+					t.Errorf("cut off after %v, want %v", took, c.within)
+				}
+				if c.status != 0 && !strings.Contains(string(all), fmt.Sprintf("HTTP/1.1 %d ", c.status)) {
+					t.Errorf("got %q, want status %d", all, c.status)
+				}
+			})
+		})
+	}
+}
+
+// TestHalfOpen: a client that closes in the middle leaves nothing behind.
+func TestHalfOpen(t *testing.T) {
+	f := &fake{}
+	inBubble(t, f, api.Config{ConnectionsMax: 1}, func(t *testing.T, l *pipeListener, _ *api.Server) {
+		for _, part := range []string{"", "POST /v1/pr", "POST /v1/proofs HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"} {
+			c := mustDial(t, l)
+			if _, err := io.WriteString(c, part); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// With one connection at a time, this one is served only if the others were let go.
+		res, body := exchange(t, mustDial(t, l), "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		if res.StatusCode != 200 {
+			t.Errorf("%d %s", res.StatusCode, body)
+		}
+		if len(f.batches) != 0 {
+			t.Errorf("the backend got half a body")
+		}
+	})
+}
+
+// TestSlowReader: who does not read its answer does not keep the server.
+func TestSlowReader(t *testing.T) {
+	inBubble(t, &fake{}, api.Config{}, func(t *testing.T, l *pipeListener, _ *api.Server) {
+		began := time.Now()
+		c := mustDial(t, l)
+		if _, err := io.WriteString(c, "GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		// A pipe holds nothing, so that the answer waits for a reader from its first byte.
+		synctest.Wait()
+		time.AfterFunc(61*time.Second, func() { _ = c.SetReadDeadline(time.Now()) })
+		<-time.After(61 * time.Second)
+		if b, err := io.ReadAll(c); err != nil && !errors.Is(err, io.EOF) || len(b) > 0 {
+			t.Errorf("after %v the answer still waited: %q, %v", time.Since(began), b, err)
+		}
+	})
+}
+
+func TestHeaderLimit(t *testing.T) {
+	inBubble(t, &fake{}, api.Config{}, func(t *testing.T, l *pipeListener, _ *api.Server) {
+		request := func(size int) string {
+			const frame = "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Fill: \r\n\r\n"
+			return strings.Replace(frame, "X-Fill: ", "X-Fill: "+strings.Repeat("a", size-len(frame)), 1)
+		}
+		if res, body := exchange(t, mustDial(t, l), request(api.HeaderBytesMax-4<<10)); res.StatusCode != 200 {
+			t.Errorf("headers of 12 KiB: %d %s", res.StatusCode, body)
+		}
+		if res, body := exchange(t, mustDial(t, l), request(api.HeaderBytesMax+1)); res.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+			t.Errorf("headers beyond the limit: %d %s", res.StatusCode, body)
+		}
+		long := "GET /" + strings.Repeat("a", api.HeaderBytesMax) + " HTTP/1.1\r\nHost: x\r\n\r\n"
+		if res, body := exchange(t, mustDial(t, l), long); res.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+			t.Errorf("a request line beyond the limit: %d %s", res.StatusCode, body)
+		}
+	})
+}
+
+// TestMalformed: what is no HTTP gets an answer, or an end, never a panic.
+func TestMalformed(t *testing.T) {
+	inBubble(t, &fake{}, api.Config{}, func(t *testing.T, l *pipeListener, _ *api.Server) {
+		for _, text := range []string{
+			"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+			"GET / HTTP/9.9\r\n\r\n",
+			"POST /v1/proofs HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+			"POST /v1/proofs HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
+			"POST /v1/proofs HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\nzz\r\n",
+			"GET /v1/sessions/%zz HTTP/1.1\r\nHost: x\r\n\r\n",
+		} {
+			res, _ := exchange(t, mustDial(t, l), text)
+			if res.StatusCode < 400 || res.StatusCode > 505 {
+				t.Errorf("%.60q: %d", text, res.StatusCode)
+			}
+		}
+	})
+}
+
+// TestConnectionLimit: the connection beyond the limit waits until one is free.
+func TestConnectionLimit(t *testing.T) {
+	inBubble(t, &fake{}, api.Config{ConnectionsMax: 2, IdleTimeout: 20 * time.Second}, func(t *testing.T, l *pipeListener, _ *api.Server) {
+		began := time.Now()
+		for range 2 {
+			res, _ := exchange(t, mustDial(t, l), "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+			if res.StatusCode != 200 {
+				t.Fatal(res.Status)
+			}
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Fatalf("two connections took %v", took)
+		}
+		res, _ := exchange(t, mustDial(t, l), "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		if took := time.Since(began); res.StatusCode != 200 || took < 19*time.Second || took > 21*time.Second {
+			t.Errorf("the third: %d after %v, want it when the first became idle for 20s", res.StatusCode, took)
+		}
+	})
+}
+
+// TestRequestLimit: a request beyond the limit is told to come back; health and
+// metrics still answer.
+func TestRequestLimit(t *testing.T) {
+	entered, block := make(chan struct{}, 2), make(chan struct{})
+	f := &fake{submit: func(context.Context, [][]byte) ([]api.Outcome, error) {
+		entered <- struct{}{}
+		<-block
+		return []api.Outcome{receipt(pci.Success, knownDigest)}, nil
+	}}
+	s, reg := newServer(t, f, api.Config{RequestsMax: 2})
+	codes := make(chan int)
+	for range 2 {
+		go func() { codes <- call(s, "POST", "/v1/proofs", "{}").Code }()
+		<-entered
+	}
+	w := call(s, "GET", "/v1/policy", "")
+	if p := recorded(t, w, 503); w.Header().Get("Retry-After") == "" || !strings.Contains(p.Detail, "2 requests") {
+		t.Errorf("%+v", p)
+	}
+	for _, target := range []string{"/healthz", "/readyz", "/metrics"} {
+		if w := call(s, "GET", target, ""); w.Code != 200 {
+			t.Errorf("%s under load: %d", target, w.Code)
+		}
+	}
+	close(block)
+	for range 2 {
+		if code := <-codes; code != 200 {
+			t.Errorf("%d", code)
+		}
+	}
+	if w := call(s, "GET", "/v1/policy", ""); w.Code != 200 {
+		t.Errorf("after the load: %d", w.Code)
+	}
+	if got := counterWith(t, reg, "bizra_http_turned_away_total", "limit", "requests"); got != 1 {
+		t.Errorf("%v turned away", got)
+	}
+}
+
+// TestRequestTimeout: a backend that decides nothing is not waited for without end.
+func TestRequestTimeout(t *testing.T) {
+	f := &fake{submit: func(ctx context.Context, _ [][]byte) ([]api.Outcome, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}}
+	inBubble(t, f, api.Config{}, func(t *testing.T, l *pipeListener, _ *api.Server) {
+		began := time.Now()
+		res, body := exchange(t, mustDial(t, l), "POST /v1/proofs HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+		problemOf(t, res, body, 503)
+		if took := time.Since(began); took != 15*time.Second {
+			t.Errorf("answered after %v", took)
+		}
+	})
+}
+
+// TestShutdown waits for what is under way, and no longer than it is allowed to.
+func TestShutdown(t *testing.T) {
+	f := &fake{submit: func(context.Context, [][]byte) ([]api.Outcome, error) {
+		<-time.After(10 * time.Second)
+		return []api.Outcome{receipt(pci.Success, knownDigest)}, nil
+	}}
+	const post = "POST /v1/proofs HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+	for _, patience := range []time.Duration{3 * time.Second, time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			s, _ := newServer(t, f, api.Config{})
+			l, served := newPipeListener(), make(chan error, 1)
+			go func() { served <- s.Serve(l) }()
+			c := mustDial(t, l)
+			if _, err := io.WriteString(c, post); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			stopped := make(chan error, 1)
+			go func() { stopped <- s.Shutdown(ctx) }()
+			res, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if patience > 10*time.Second {
+				if err != nil || res.StatusCode != 200 {
+					t.Errorf("the request under way got %v, %v", res, err)
+				}
+				if err := <-stopped; err != nil {
+					t.Errorf("shut down: %v", err)
+				}
+			} else {
+				if err == nil {
+					t.Errorf("a request beyond the patience was answered: %v", res.Status)
+				}
+				if err := <-stopped; !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("shut down: %v, want the deadline", err)
+				}
+			}
+			if err := <-served; err != nil {
+				t.Errorf("serve: %v", err)
+			}
+			<-time.After(10 * time.Second) // the handler that was cut off comes to its end
+		})
+	}
+}
+
+// TestExpectContinue: curl asks before it sends a body beyond 1 MiB.
+func TestExpectContinue(t *testing.T) {
+	inBubble(t, &fake{}, api.Config{}, func(t *testing.T, l *pipeListener, _ *api.Server) {
+		c := mustDial(t, l)
+		r := bufio.NewReader(c)
+		body := envelope(t, map[string]any{"a": 1})
+		if _, err := fmt.Fprintf(c, "POST /v1/proofs HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n", len(body)); err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.ReadResponse(r, nil)
+		if err != nil || res.StatusCode != http.StatusContinue {
+			t.Fatalf("%v %v", res, err)
+		}
+		if _, err := c.Write(body); err != nil {
+			t.Fatal(err)
+		}
+		if res, err = http.ReadResponse(r, nil); err != nil || res.StatusCode != 200 {
+			t.Fatalf("%v %v", res, err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+
+		// A body that is announced too large is refused before it is sent.
+		res, text := exchange(t, mustDial(t, l), fmt.Sprintf("POST /v1/proofs HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", client.ProofBytesMax+1))
+		problemOf(t, res, text, http.StatusRequestEntityTooLarge)
+	})
+}

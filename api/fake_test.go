@@ -1,0 +1,269 @@
+package api_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/bizra/bizra/api"
+	"github.com/bizra/bizra/client"
+	"github.com/bizra/bizra/pci"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// fake is a backend that decodes and verifies for real and accepts what passes,
+// unless a test says otherwise.
+type fake struct {
+	mu       sync.Mutex
+	batches  [][][]byte // as they came
+	submit   func(ctx context.Context, raw [][]byte) ([]api.Outcome, error)
+	view     func(ctx context.Context, c api.Consistency) (api.View, error)
+	ready    error
+	sessions []client.Session
+	nodes    []client.Node
+	open     int // views
+}
+
+func (f *fake) Submit(ctx context.Context, raw [][]byte) ([]api.Outcome, error) {
+	f.mu.Lock()
+	f.batches = append(f.batches, raw)
+	f.mu.Unlock()
+	if f.submit != nil {
+		return f.submit(ctx, raw)
+	}
+	outs := make([]api.Outcome, len(raw))
+	for i, b := range raw {
+		env, err := pci.Decode(b)
+		if err == nil {
+			err = env.Verify()
+		}
+		if err != nil {
+			outs[i].Err = err
+			continue
+		}
+		outs[i] = receipt(pci.Success, hexOf(env.Digest()))
+	}
+	return outs, nil
+}
+
+func hexOf(b [32]byte) string { return hex.EncodeToString(b[:]) }
+
+type plainReceipt client.Receipt
+
+func (r plainReceipt) MarshalJSON() ([]byte, error) { return json.Marshal(client.Receipt(r)) }
+
+func receipt(code pci.Code, digest string) api.Outcome {
+	index := int64(7)
+	return api.Outcome{Code: code, Receipt: plainReceipt{Version: 1, Digest: digest, Code: code, Name: code.String(),
+		Message: code.Sentence(), Finality: client.FinalityCommitted, Index: &index}}
+}
+
+func (f *fake) View(ctx context.Context, c api.Consistency) (api.View, error) {
+	if f.view != nil {
+		return f.view(ctx, c)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.open++
+	return &fakeView{f}, nil
+}
+
+func (f *fake) Status(context.Context) (*client.Status, error) {
+	return &client.Status{Node: "a-1", Region: "a", Role: client.RoleVoter, Raft: client.RaftStatus{State: "leader"}}, nil
+}
+
+func (f *fake) Peers(context.Context) ([]client.Peer, error) { return nil, nil }
+func (f *fake) Ready(context.Context) error                  { return f.ready }
+
+const knownUUID = "6f1c2f0e-0c39-4c5c-9d0e-3b7d6c2b9a11"
+
+var knownDigest = strings.Repeat("ab", 32)
+
+type fakeView struct{ f *fake }
+
+func (v *fakeView) Entries() int64 { return 42 }
+
+func (v *fakeView) ReceiptByDigest(d [32]byte) (json.Marshaler, error) {
+	if hexOf(d) != knownDigest {
+		return nil, api.ErrNotFound
+	}
+	return receipt(pci.Success, knownDigest).Receipt, nil
+}
+
+func (v *fakeView) ReceiptByEnvelopeID(id string) (json.Marshaler, error) {
+	if id != knownUUID {
+		return nil, api.ErrNotFound
+	}
+	return receipt(pci.Success, knownDigest).Receipt, nil
+}
+
+func (v *fakeView) InclusionByDigest(d [32]byte) (*client.Inclusion, error) {
+	if hexOf(d) != knownDigest {
+		return nil, api.ErrNotFound
+	}
+	return &client.Inclusion{Index: 0, Size: 1, Root: knownDigest, LeafHash: knownDigest, Path: []string{}}, nil
+}
+
+func (v *fakeView) InclusionByEnvelopeID(string) (*client.Inclusion, error) {
+	return v.InclusionByDigest([32]byte(bytes.Repeat([]byte{0xab}, 32)))
+}
+
+func (v *fakeView) Session(id string) (*client.Session, error) {
+	for _, s := range v.f.sessions {
+		if s.ID == id {
+			return &s, nil
+		}
+	}
+	return nil, api.ErrNotFound
+}
+
+func (v *fakeView) Sessions(after string, limit int) ([]client.Session, error) {
+	var page []client.Session
+	for _, s := range v.f.sessions {
+		if s.ID > after && len(page) < limit {
+			page = append(page, s)
+		}
+	}
+	return page, nil
+}
+
+func (v *fakeView) History(id string, from int64, limit int) ([]client.Node, error) {
+	if _, err := v.Session(id); err != nil {
+		return nil, err
+	}
+	from = min(from, int64(len(v.f.nodes)))
+	return v.f.nodes[from:min(int(from)+limit, len(v.f.nodes))], nil
+}
+
+func (v *fakeView) Agents(string, int) ([]client.Agent, error) { return nil, nil }
+
+func (v *fakeView) Policy() (*client.Policy, error) {
+	return &client.Policy{PolicyHash: knownDigest, Region: "a", Constitution: json.RawMessage(`{"version":1}`)}, nil
+}
+
+func (v *fakeView) Close() error {
+	v.f.mu.Lock()
+	defer v.f.mu.Unlock()
+	v.f.open--
+	return nil
+}
+
+// newServer makes a server over the backend; cfg needs no registry.
+func newServer(t testing.TB, b api.Backend, cfg api.Config) (*api.Server, *prometheus.Registry) {
+	t.Helper()
+	cfg.Registry = prometheus.NewRegistry()
+	s, err := api.New(b, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, cfg.Registry
+}
+
+// call sends one request without a network. headers alternate names and values.
+func call(s *api.Server, method, target, body string, headers ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Add(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, r)
+	return w
+}
+
+// problemOf demands that an answer is a problem document that says what to do.
+func problemOf(t *testing.T, res *http.Response, body []byte, status int) client.Problem {
+	t.Helper()
+	if res.StatusCode != status || res.Header.Get("Content-Type") != client.MediaProblem {
+		t.Fatalf("%d %s: %s; want a problem with status %d", res.StatusCode, res.Header.Get("Content-Type"), body, status)
+	}
+	var p client.Problem
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&p); err != nil {
+		t.Fatalf("problem %s: %v", body, err)
+	}
+	if p.Status != status || p.Title == "" || p.Detail == "" || p.Type == "" || p.Instance == "" {
+		t.Fatalf("problem %s: status, type, title, detail and instance must be filled in", body)
+	}
+	return p
+}
+
+func recorded(t *testing.T, w *httptest.ResponseRecorder, status int) client.Problem {
+	t.Helper()
+	return problemOf(t, w.Result(), w.Body.Bytes(), status)
+}
+
+// envelope signs a proof with a fixed key.
+func envelope(t testing.TB, data map[string]any) []byte {
+	t.Helper()
+	v, err := pci.FromGo(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env, err := pci.Sign(pci.Draft{AgentType: "PAT", AgentID: "agent", Action: "session.open", Data: v, PolicyHash: knownDigest,
+		IhsanScore: 0.99, SNRScore: 0.95, Timestamp: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, pci.NewKeyFromSeed([32]byte{1}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return env.Canonical()
+}
+
+// pipeListener is a network without a kernel, so that its deadlines are virtual time.
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newPipeListener() *pipeListener {
+	return &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "pipe"} }
+
+// dial gives the client's end of a new connection.
+func (l *pipeListener) dial() (net.Conn, error) {
+	near, far := net.Pipe()
+	select {
+	case l.conns <- far:
+		return near, nil
+	case <-l.closed:
+		return nil, errors.Join(net.ErrClosed, near.Close(), far.Close())
+	}
+}
+
+// exchange sends text as it is and reads one answer.
+func exchange(t *testing.T, c net.Conn, text string) (*http.Response, []byte) {
+	t.Helper()
+	go func() { _, _ = io.WriteString(c, text) }()
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatalf("read the answer: %v", err)
+	}
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatalf("read the body: %v", err)
+	}
+	return res, body
+}

@@ -1,0 +1,83 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"testing"
+
+	"github.com/bizra/bizra/api"
+	"github.com/bizra/bizra/client"
+	"github.com/bizra/bizra/pci"
+)
+
+// FuzzLines: whatever the body, there is one answer for each of its lines, in order,
+// and the backend gets each line that it needs exactly once and unchanged.
+func FuzzLines(f *testing.F) {
+	good := envelope(f, map[string]any{"n": 1})
+	for _, seed := range [][]byte{nil, []byte("\n"), []byte("\n\n"), []byte("{}\n{}"), []byte("a\r\nb\r\n"), []byte("\xff\n\x00"), good, append(append(good, '\n'), good...),
+		[]byte(" \n \t\r\n"), []byte("{\"a\":\"\u2028\"}\n"), bytes.Repeat([]byte("{}\n"), 513)} {
+		f.Add(seed)
+	}
+	backend := &fake{submit: func(_ context.Context, raw [][]byte) ([]api.Outcome, error) {
+		outs := make([]api.Outcome, len(raw))
+		for i := range raw {
+			outs[i] = api.Outcome{Code: pci.Success, Receipt: json.RawMessage(`{"n":1}`)}
+		}
+		return outs, nil
+	}}
+	s, _ := newServer(f, backend, api.Config{})
+	f.Fuzz(func(t *testing.T, body []byte) {
+		backend.batches = nil
+		w := call(s, "POST", "/v1/proofs", string(body), "Content-Type", client.MediaNDJSON)
+		lines := bytes.Split(body, []byte{'\n'})
+		if last := len(lines) - 1; len(bytes.Trim(lines[last], " \t\r")) == 0 {
+			lines = lines[:last]
+		}
+		switch {
+		case len(lines) == 0 && w.Code == 400, len(lines) > client.BatchLinesMax && w.Code == 413:
+			return
+		case w.Code != 200:
+			t.Fatalf("%d for %d lines: %s", w.Code, len(lines), w.Body)
+		}
+		answers := bytes.Split(bytes.TrimSuffix(w.Body.Bytes(), []byte{'\n'}), []byte{'\n'})
+		if len(answers) != len(lines) {
+			t.Fatalf("%d answers for %d lines", len(answers), len(lines))
+		}
+		sent := 0
+		for i, line := range lines {
+			line = bytes.Trim(line, " \t\r")
+			if !json.Valid(answers[i]) {
+				t.Fatalf("answer %d is no JSON: %q", i, answers[i])
+			}
+			if len(line) == 0 || len(line) > pci.EnvelopeBytesMax {
+				continue
+			}
+			if !bytes.Equal(backend.batches[0][sent], line) {
+				t.Fatalf("line %d reached the backend as %q, was %q", i, backend.batches[0][sent], line)
+			}
+			sent++
+		}
+	})
+}
+
+// FuzzBody: no body, announced as whatever, panics or is answered without JSON.
+func FuzzBody(f *testing.F) {
+	good := envelope(f, map[string]any{"n": 1})
+	f.Add(good, "application/json")
+	f.Add(good, "application/x-ndjson")
+	f.Add([]byte(`{"version":"1.0.0"`), "")
+	f.Add([]byte("\x00"), "text/plain; charset=\"")
+	s, reg := newServer(f, &fake{}, api.Config{})
+	f.Fuzz(func(t *testing.T, body []byte, contentType string) {
+		w := call(s, "POST", "/v1/proofs", string(body), "Content-Type", contentType)
+		for line := range bytes.Lines(w.Body.Bytes()) {
+			if !json.Valid(line) {
+				t.Fatalf("%d: %q", w.Code, line)
+			}
+		}
+		if w.Code == 500 || counter(t, reg, "bizra_http_panics_total") != 0 {
+			t.Fatalf("%d: %s", w.Code, w.Body)
+		}
+	})
+}

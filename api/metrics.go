@@ -1,0 +1,78 @@
+package api
+
+import (
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/bizra/bizra/pci"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the interface's own. Labels are routes, statuses and codes: sets that
+// no client can make grow.
+type metrics struct {
+	requests *prometheus.CounterVec   // route, status
+	seconds  *prometheus.HistogramVec // route
+	proofs   *prometheus.CounterVec   // code
+	turned   *prometheus.CounterVec   // limit
+	panics   prometheus.Counter
+	inFlight prometheus.Gauge
+}
+
+// Limits that turn requests away, as labels.
+const (
+	turnedRequests = "requests"
+	turnedBodies   = "bodies"
+)
+
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bizra_http_requests_total",
+			Help: "Requests answered, by route and HTTP status."}, []string{"route", "status"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "bizra_http_request_seconds",
+			Help:    "Time from a request's headers to its answer, by route.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 15}}, []string{"route"}),
+		proofs: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bizra_http_proofs_total",
+			Help: "Proofs answered over HTTP, by outcome; UNDECIDED where no node could decide."}, []string{"code"}),
+		turned: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bizra_http_turned_away_total",
+			Help: "Requests told to come back later, by the limit that they ran into."}, []string{"limit"}),
+		panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "bizra_http_panics_total",
+			Help: "Requests that ended in a panic; each is a bug worth a report."}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "bizra_http_requests_in_flight",
+			Help: "Requests being answered."}),
+	}
+	for _, c := range pci.Codes() {
+		m.proofs.WithLabelValues(c.String())
+	}
+	m.proofs.WithLabelValues(undecided)
+	m.turned.WithLabelValues(turnedRequests)
+	m.turned.WithLabelValues(turnedBodies)
+	var errs []error
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.proofs, m.turned, m.panics, m.inFlight} {
+		errs = append(errs, r.Register(c))
+	}
+	return m, errors.Join(errs...)
+}
+
+const undecided = "UNDECIDED"
+
+func (m *metrics) answered(route string, status int, took time.Duration) {
+	m.requests.WithLabelValues(route, strconv.Itoa(status)).Inc()
+	m.seconds.WithLabelValues(route).Observe(took.Seconds())
+}
+
+// proof counts one outcome.
+func (m *metrics) proof(o Outcome) {
+	m.proofs.WithLabelValues(outcomeName(o)).Inc()
+}
+
+func outcomeName(o Outcome) string {
+	if o.Err == nil {
+		return o.Code.String()
+	}
+	if r, ok := errors.AsType[*pci.Reject](o.Err); ok {
+		return r.Code.String()
+	}
+	return undecided
+}

@@ -1,0 +1,163 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Server is the HTTP interface of one node. Whoever calls Serve owns its goroutine;
+// Shutdown makes it return.
+type Server struct {
+	cfg      Config
+	backend  Backend
+	metrics  *metrics
+	http     *http.Server
+	requests chan struct{} // one slot for each request with the backend
+	bodies   budget
+	draining atomic.Bool
+}
+
+// New makes a server. Its metrics go to cfg.Registry, so that a registry serves one
+// server only.
+func New(backend Backend, cfg Config) (*Server, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	if backend == nil {
+		return nil, errors.New("api: no backend")
+	}
+	m, err := newMetrics(cfg.Registry)
+	if err != nil {
+		return nil, fmt.Errorf("api: register metrics: %w", err)
+	}
+	s := &Server{cfg: cfg, backend: backend, metrics: m, requests: make(chan struct{}, cfg.RequestsMax), bodies: budget{left: cfg.BodiesBytesMax}}
+	s.http = &http.Server{
+		Handler:           s.routes(),
+		ReadHeaderTimeout: cfg.ReadHeaderTimeout,
+		ReadTimeout:       cfg.ReadTimeout,
+		WriteTimeout:      cfg.WriteTimeout,
+		IdleTimeout:       cfg.IdleTimeout,
+		MaxHeaderBytes:    HeaderBytesMax - headerSlackBytes,
+		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
+	}
+	return s, nil
+}
+
+// Handler serves requests without a listener of its own, so without the limits on
+// connections: for tests and for a server that brings its own.
+func (s *Server) Handler() http.Handler { return s.http.Handler }
+
+// Serve answers on the listener, which it closes, until Shutdown; then it returns nil.
+func (s *Server) Serve(l net.Listener) error {
+	err := s.http.Serve(limitListener(l, s.cfg.ConnectionsMax))
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve HTTP on %v: %w", l.Addr(), err)
+}
+
+// Shutdown stops taking requests, says so at /readyz, and waits for those under way
+// until the context ends; then it cuts them off and returns the context's error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.draining.Store(true)
+	if err := s.http.Shutdown(ctx); err != nil {
+		return errors.Join(fmt.Errorf("stop the HTTP interface: %w", err), s.http.Close())
+	}
+	return nil
+}
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	add := func(pattern, method string, h handler) {
+		mux.Handle(pattern, s.wrap(pattern, method, h))
+	}
+	add("/v1/proofs", http.MethodPost, s.submit)
+	add("/v1/proofs/{id}", http.MethodGet, s.receipt)
+	add("/v1/proofs/{id}/inclusion", http.MethodGet, s.inclusion)
+	add("/v1/sessions", http.MethodGet, s.sessions)
+	add("/v1/sessions/{id}", http.MethodGet, s.session)
+	add("/v1/sessions/{id}/history", http.MethodGet, s.history)
+	add("/v1/agents", http.MethodGet, s.agents)
+	add("/v1/policy", http.MethodGet, s.policy)
+	add("/v1/status", http.MethodGet, s.status)
+	add("/v1/peers", http.MethodGet, s.peers)
+	add("/healthz", http.MethodGet, s.healthy)
+	add("/readyz", http.MethodGet, s.ready)
+	add("/", "", s.unknown)
+	mux.Handle("/metrics", s.wrapHTTP("/metrics", http.MethodGet, promhttp.HandlerFor(s.cfg.Registry, promhttp.HandlerOpts{
+		Registry: s.cfg.Registry, MaxRequestsInFlight: 4, Timeout: s.cfg.RequestTimeout,
+		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelError), ErrorHandling: promhttp.ContinueOnError})))
+	return mux
+}
+
+// budget is memory that requests take and give back.
+type budget struct {
+	mu   sync.Mutex
+	left int64 // under mu
+}
+
+func (b *budget) take(n int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n > b.left {
+		return false
+	}
+	b.left -= n
+	return true
+}
+
+func (b *budget) give(n int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.left += n
+}
+
+// limitListener accepts a connection only while fewer than max are open.
+func limitListener(l net.Listener, limit int) net.Listener {
+	return &limited{Listener: l, slots: make(chan struct{}, limit), closed: make(chan struct{})}
+}
+
+type limited struct {
+	net.Listener
+	slots  chan struct{}
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (l *limited) Accept() (net.Conn, error) {
+	select {
+	case l.slots <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.slots
+		return nil, err
+	}
+	return &slotConn{Conn: c, free: sync.OnceFunc(func() { <-l.slots })}, nil
+}
+
+func (l *limited) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+type slotConn struct {
+	net.Conn
+	free func()
+}
+
+func (c *slotConn) Close() error {
+	defer c.free()
+	return c.Conn.Close()
+}
