@@ -108,3 +108,6 @@ func (c *Constitution) scores() func(yield func(string, float64) bool) {
 		_ = yield("ihsan_min", c.IhsanMin) && yield("snr_min", c.SNRMin)
 	}
 }
+
+// Canonical is the constitution's one form: canonical JSON as in package pci.
+func (c *Constitution) Canonical() []byte { return c.appendCanonical(nil) }

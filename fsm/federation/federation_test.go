@@ -1,0 +1,127 @@
+package federation_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/bizra/bizra/fsm/federation"
+	"github.com/bizra/bizra/internal/testfed"
+)
+
+func TestDocumentRoundTrip(t *testing.T) {
+	d := testfed.New(4, 3).Document
+	again, err := federation.Parse(d.Canonical())
+	if err != nil || !bytes.Equal(again.Canonical(), d.Canonical()) || again.Digest() != d.Digest() {
+		t.Fatalf("read again as %+v: %v", again, err)
+	}
+	var spaced bytes.Buffer
+	if err := json.Indent(&spaced, d.Canonical(), "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	if again, err = federation.Parse(spaced.Bytes()); err != nil || again.Digest() != d.Digest() {
+		t.Fatalf("spacing changes the digest: %v", err)
+	}
+}
+
+// TestQuorum holds the formula against what it must do: two quorums share an honest
+// region as long as at most FaultsTolerated lie, and the honest ones make a quorum.
+func TestQuorum(t *testing.T) {
+	for n := 1; n <= federation.RegionsMax; n++ {
+		q, f := federation.Quorum(n), federation.FaultsTolerated(n)
+		if 2*q-n <= f {
+			t.Errorf("n=%d: quorums of %d need share no more than %d regions, and %d may lie", n, q, 2*q-n, f)
+		}
+		if n-f < q {
+			t.Errorf("n=%d: with %d down there is no quorum of %d", n, f, q)
+		}
+		if 3*q <= 2*n {
+			t.Errorf("n=%d: %d is not more than two thirds", n, q)
+		}
+	}
+	for n, want := range map[int]int{1: 1, 3: 3, 4: 3, 6: 5, 100: 67} {
+		if q := federation.Quorum(n); q != want {
+			t.Errorf("quorum of %d is %d, want %d", n, q, want)
+		}
+	}
+}
+
+func TestDocumentsThatAreRefused(t *testing.T) {
+	change := func(f func(d *federation.Document)) string {
+		d := testfed.New(2, 3).Document
+		f(d)
+		return string(d.Canonical())
+	}
+	good := string(testfed.New(2, 3).Document.Canonical())
+	for _, c := range []struct{ name, text, says string }{
+		{"no JSON", "region: a", "REJECT_SCHEMA"},
+		{"twice a member", strings.Replace(good, `"format":1`, `"format":1,"format":1`, 1), "format"},
+		{"unknown member", strings.Replace(good, `"format":1`, `"format":1,"more":1`, 1), "more"},
+		{"newer format", strings.Replace(good, `"format":1`, `"format":2`, 1), "a newer bizra may read it"},
+		{"newer constitution", strings.Replace(good, `"version":1}`, `"version":9}`, 1), "constitutions"},
+		{"too long", good + strings.Repeat(" ", federation.DocumentBytesMax), "REJECT_SCHEMA"},
+		{"version 0", change(func(d *federation.Document) { d.Version = 0 }), "version 0"},
+		{"name", change(func(d *federation.Document) { d.Name = "Test" }), "name"},
+		{"no region", change(func(d *federation.Document) { d.Regions = nil }), "0 regions"},
+		{"unsorted", change(func(d *federation.Document) { d.Regions[0], d.Regions[1] = d.Regions[1], d.Regions[0] }), "sorted"},
+		{"region name", change(func(d *federation.Document) { d.Regions[0].Name = "A" }), "match"},
+		{"key of two roles", change(func(d *federation.Document) { d.Regions[1].CosignKey = d.Regions[0].LogKey }), "one role"},
+		{"operator of two regions", change(func(d *federation.Document) { d.Regions[1].Operators = d.Regions[0].Operators }), "one role"},
+		{"empty key", change(func(d *federation.Document) { d.Regions[0].LogKey = federation.Key{} }), "empty"},
+		{"no operator", change(func(d *federation.Document) { d.Regions[0].Operators = nil }), "operators"},
+		{"two voters", change(func(d *federation.Document) { d.Regions[0].Voters = d.Regions[0].Voters[:2] }), "1, 3 or 5"},
+		{"voter's name twice", change(func(d *federation.Document) { d.Regions[1].Voters[0].Name = "a-1" }), "twice"},
+		{"address", change(func(d *federation.Document) { d.Regions[0].Voters[0].Addresses = []string{"localhost:1"} }), "multiaddr"},
+		{"address with /p2p", change(func(d *federation.Document) {
+			d.Regions[0].Voters[0].Addresses = []string{"/ip4/127.0.0.1/tcp/1/p2p/12D3KooWGRUVh3Fvnv7aT9tJ9rXsBLLrGRzMMHRkzAhWJBTHe3Nf"}
+		}), "leave out /p2p"},
+		{"ihsan above 1", change(func(d *federation.Document) { d.Constitution.IhsanMin = 1.5 }), "ihsan_min"},
+		{"nonce window too short", change(func(d *federation.Document) { d.Constitution.NonceWindowMillis = 240_000 }), "nonce_window_ms"},
+	} {
+		_, err := federation.Parse([]byte(c.text))
+		if err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: got %v, want an error that says %q", c.name, err, c.says)
+		}
+	}
+}
+
+func TestDocumentLimits(t *testing.T) {
+	regions := func(n int) error {
+		d := testfed.New(1, 1).Document
+		one := d.Regions[0]
+		d.Regions = nil
+		for i := range n {
+			r := one
+			r.Name = fmt.Sprintf("r%03d", i)
+			r.LogKey, r.CosignKey = testfed.Key(r.Name+"l").Public(), testfed.Key(r.Name+"c").Public()
+			r.Operators = []federation.Key{testfed.Key(r.Name + "o").Public()}
+			r.Voters = []federation.Voter{{Name: r.Name + "-1", NodeKey: testfed.Key(r.Name + "v").Public()}}
+			d.Regions = append(d.Regions, r)
+		}
+		_, err := federation.Parse(d.Canonical())
+		return err
+	}
+	if err := regions(federation.RegionsMax); err != nil {
+		t.Errorf("%d regions: %v", federation.RegionsMax, err)
+	}
+	if err := regions(federation.RegionsMax + 1); err == nil {
+		t.Errorf("%d regions are accepted", federation.RegionsMax+1)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(testfed.New(1, 1).Document.Canonical())
+	f.Add(testfed.New(2, 3, testfed.Open).Document.Canonical())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		d, err := federation.Parse(b)
+		if err != nil {
+			return
+		}
+		again, err := federation.Parse(d.Canonical())
+		if err != nil || again.Digest() != d.Digest() {
+			t.Fatalf("accepted %q, but not its canonical form: %v", b, err)
+		}
+	})
+}
