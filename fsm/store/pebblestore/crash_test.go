@@ -159,20 +159,16 @@ func TestCrashAtEachOperation(t *testing.T) {
 	var taken []crash
 	var synced, committed atomic.Uint64
 	fs := vfs.NewCrashableMem()
-	var wrapped vfs.FS = errorfs.Wrap(fs, nil)
-	record := func(op errorfs.Op) error {
+	serial := make(chan struct{}, 1) // background operations of Pebble's come at any time
+	wrapped := errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		serial <- struct{}{}
+		defer func() { <-serial }()
 		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
 			atLeast := synced.Load() // before the clone: what is synced later need not be in it
 			clone := fs.CrashClone(vfs.CrashCloneCfg{})
 			taken = append(taken, crash{clone, fmt.Sprint(op.Kind, " ", op.Path), atLeast, committed.Load() + 1})
 		}
 		return nil
-	}
-	serial := make(chan struct{}, 1)
-	wrapped = errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		serial <- struct{}{} // background operations of Pebble's come at any time
-		defer func() { <-serial }()
-		return record(op)
 	}))
 	st, err := open(wrapped, "/home/state")
 	if err != nil {

@@ -140,10 +140,17 @@ func TestCorruptTable(t *testing.T) {
 	}
 }
 
+// silent is a pebble.Logger.
+type silent struct{}
+
+func (silent) Infof(string, ...any)  {}
+func (silent) Errorf(string, ...any) {}
+func (silent) Fatalf(string, ...any) {}
+
 // flushLog moves all that the store in /state holds from its log into tables.
 func flushLog(t *testing.T, fs vfs.FS) {
 	t.Helper()
-	db, err := pebble.Open("/state", &pebble.Options{FS: fs, FormatMajorVersion: pebble.FormatNewest})
+	db, err := pebble.Open("/state", &pebble.Options{FS: fs, FormatMajorVersion: pebble.FormatNewest, Logger: silent{}})
 	if err != nil {
 		t.Fatal(err)
 	}
