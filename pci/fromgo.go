@@ -93,7 +93,7 @@ func appendSlice[T any](dst []byte, elems []T, depth int) (_ []byte, err error) 
 func appendMap[T any](dst []byte, members map[string]T, depth int) (_ []byte, err error) {
 	dst = append(dst, '{')
 	first := true
-	for name, m := range members {
+	for name, m := range members { //detlint:ordered Parse sorts the members
 		if !first {
 			dst = append(dst, ',')
 		}

@@ -181,7 +181,7 @@ func TestKeyIsNeverPrinted(t *testing.T) {
 	whole := ed25519.NewKeyFromSeed(seed[:])
 	printed := strings.ToLower(out.String())
 	for _, secret := range []string{
-		hex.EncodeToString(seed[:8]), base64.StdEncoding.EncodeToString(seed[:9]), fmt.Sprint(seed[:4])[1:10], fmt.Sprintf("%#v", seed[:3])[7:20],
+		hex.EncodeToString(seed[:8]), base64.StdEncoding.EncodeToString(seed[:9]), strings.Trim(fmt.Sprintf("%d", seed[:4]), "[]"), strings.Trim(fmt.Sprintf("%#v", seed[:3]), "[]byte{}"),
 		hex.EncodeToString(public[:8]), fmt.Sprintf("%b", whole[:2])[1:10],
 	} {
 		if strings.Contains(printed, strings.ToLower(secret)) {

@@ -397,7 +397,7 @@ func numberLen[T string | []byte](b T) (n int, whole bool) {
 // so up to 300 bytes only an exponent can carry a token beyond it.
 func finite(token []byte, whole bool) bool {
 	const surelyBytesMax = 300
-	if len(token) <= surelyBytesMax && (whole || bytes.IndexAny(token, "eE") < 0) {
+	if len(token) <= surelyBytesMax && (whole || !bytes.ContainsAny(token, "eE")) {
 		return true
 	}
 	f, err := strconv.ParseFloat(string(token), 64)

@@ -113,7 +113,7 @@ func TestParseLimits(t *testing.T) {
 		if c.ok && err != nil || !c.ok && CodeOf(err) != RejectSchema {
 			t.Errorf("%s: error %v, want ok %v", c.name, err, c.ok)
 		}
-		if max := c.lim.withDefaults().BytesMax; err == nil && len(v.AppendCanonical(nil)) > max {
+		if err == nil && len(v.AppendCanonical(nil)) > c.lim.withDefaults().BytesMax {
 			t.Errorf("%s: accepted with %d canonical bytes", c.name, len(v.AppendCanonical(nil)))
 		}
 	}

@@ -227,7 +227,7 @@ func (e *Envelope) signature(outer *reader, v Value) {
 // where it is short and harmless.
 func shortened(s string) string {
 	const bareBytesMax = 32
-	if len(s) <= bareBytesMax && !strings.ContainsFunc(s, func(c rune) bool { return c > '~' || !plain(byte(c)) }) {
+	if len(s) <= bareBytesMax && plainLen([]byte(s)) == len(s) {
 		return s
 	}
 	return quote(s)

@@ -141,19 +141,19 @@ func hexUnit[T string | []byte](s T) rune {
 		if d < 0 {
 			return -1
 		}
-		u = u<<4 | rune(d)
+		u = u<<4 | d
 	}
 	return u
 }
 
-func hexValue(c byte) int {
+func hexValue(c byte) rune {
 	switch {
 	case c >= '0' && c <= '9':
-		return int(c - '0')
+		return rune(c - '0')
 	case c >= 'a' && c <= 'f':
-		return int(c-'a') + 10
+		return rune(c-'a') + 10
 	case c >= 'A' && c <= 'F':
-		return int(c-'A') + 10
+		return rune(c-'A') + 10
 	}
 	return -1
 }

@@ -23,11 +23,11 @@ func Load(t testing.TB, name string, dst any) {
 	if err != nil {
 		t.Fatalf("finding the vectors: %v", err)
 	}
-	f, err := os.Open(filepath.Join(dir, name))
+	f, err := os.Open(filepath.Join(dir, name)) //nolint:gosec // a test names the file
 	if err != nil {
 		t.Fatalf("reading vectors: %v", err)
 	}
-	defer f.Close() //nolint:errcheck // nothing was written
+	defer f.Close()
 	decoder := json.NewDecoder(f)
 	decoder.UseNumber()
 	if err := decoder.Decode(dst); err != nil {
