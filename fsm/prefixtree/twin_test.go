@@ -215,7 +215,7 @@ func ladder() pairs {
 }
 
 func TestTwinAgreesWithItself(t *testing.T) {
-	if got := string(bitText([32]byte{0: 0xa5, 31: 1})); !strings.HasPrefix(got, "10100101") || !strings.HasSuffix(got, "00000001") {
+	if got := bitText([32]byte{0: 0xa5, 31: 1}); !strings.HasPrefix(got, "10100101") || !strings.HasSuffix(got, "00000001") {
 		t.Fatalf("bitText = %s", got)
 	}
 	key := [32]byte{1, 2, 3, 31: 0xff}
