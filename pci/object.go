@@ -179,7 +179,7 @@ func (o *Object) Done() error {
 	if o.v.Kind() == ObjectKind {
 		for _, m := range o.v.Members() {
 			if _, ok := o.read[m.Name]; !ok {
-				o.fault("member %s%s is not known here", o.path, m.Name)
+				o.fault("member %s%s is not known here", o.path, shortened(m.Name))
 				break
 			}
 		}
