@@ -117,7 +117,7 @@ func dialable(texts []string) []ma.Multiaddr {
 
 func appendDialable(addrs []ma.Multiaddr, m ma.Multiaddr) []ma.Multiaddr {
 	m, _ = peer.SplitAddr(m)
-	if unusable(m) != "" || manet.IsIPUnspecified(m) || ma.Contains(addrs, m) {
+	if unusable(m) != "" || len(m.String()) > AddressBytesMax || manet.IsIPUnspecified(m) || ma.Contains(addrs, m) {
 		return addrs
 	}
 	return append(addrs, m)

@@ -180,27 +180,48 @@ func writeDurably(path string, content []byte) (err error) {
 	return dir.Sync()
 }
 
-// Learn puts addresses of a peer first, before those known already. Above
-// [BookPeersMax] peers the one that was not heard of for the longest time goes.
-func (b *Book) Learn(p peer.ID, addrs []ma.Multiaddr) (changed bool) {
+// Learn adds addresses that others tell of a peer, behind those known. It reports
+// whether there was a new one. Above [BookPeersMax] peers the one that was not heard of
+// for the longest time goes.
+func (b *Book) Learn(p peer.ID, addrs []ma.Multiaddr) (news bool) {
+	return b.merge(p, func(known []ma.Multiaddr) []ma.Multiaddr {
+		var unknown []ma.Multiaddr
+		for _, a := range addrs {
+			if !ma.Contains(known, a) && len(unknown) < AddressesMax {
+				unknown = appendDialable(unknown, a)
+			}
+		}
+		// Where there is no room the oldest hearsay makes it.
+		return append(slices.Clone(known[:min(len(known), AddressesMax-len(unknown))]), unknown...)
+	})
+}
+
+// Told puts addresses first that the peer itself gave, or at which it was reached.
+func (b *Book) Told(p peer.ID, addrs []ma.Multiaddr) (news bool) {
+	return b.merge(p, func(known []ma.Multiaddr) []ma.Multiaddr {
+		var merged []ma.Multiaddr
+		for _, a := range slices.Concat(addrs, known) {
+			if len(merged) < AddressesMax {
+				merged = appendDialable(merged, a)
+			}
+		}
+		return merged
+	})
+}
+
+func (b *Book) merge(p peer.ID, with func(known []ma.Multiaddr) []ma.Multiaddr) (news bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e := b.entry(p)
-	var merged []ma.Multiaddr
-	for _, a := range slices.Concat(addrs, e.addresses) {
-		if len(merged) == AddressesMax {
-			break
-		}
-		if len(a.String()) <= AddressBytesMax {
-			merged = appendDialable(merged, a)
-		}
+	merged := with(e.addresses)
+	for i, a := range merged {
+		news = news || !ma.Contains(e.addresses, a)
+		b.dirty = b.dirty || i >= len(e.addresses) || !a.Equal(e.addresses[i])
 	}
-	changed = !slices.EqualFunc(merged, e.addresses, func(x, y ma.Multiaddr) bool { return x.Equal(y) })
 	e.addresses = merged
 	e.seen = time.Now()
 	b.peers[p] = e
-	b.dirty = b.dirty || changed
-	return changed
+	return news
 }
 
 // entry is the peer's, or a new one for which it makes room; under mu.

@@ -90,7 +90,7 @@ func (j *joinServer) handle(_ context.Context, from peer.ID, request *joinReques
 	}
 	switch role {
 	case Member, Voter:
-		if addrs := dialable(request.Addresses); len(addrs) > 0 && j.book.Learn(from, addrs) {
+		if addrs := dialable(request.Addresses); len(addrs) > 0 && j.book.Told(from, addrs) {
 			j.learned(from)
 		}
 		response.Peers = j.peers(from, Member)

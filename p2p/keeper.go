@@ -13,15 +13,14 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
 const (
-	membersDialledMax = 8  // members to whom a node holds connections, besides all voters
-	dialsMax          = 8  // at once
-	greetingsMax      = 8  // exchanges and pings at once
-	pingFailuresMax   = 2  // in a row, until a connection counts as dead
+	membersDialledMax = 8 // members to whom a node holds connections, besides all voters
+	dialsMax          = 8 // at once
+	greetingsMax      = 8 // exchanges and pings at once
+	pingFailuresMax   = 2 // in a row, until a connection counts as dead
 	protectTag        = "bizra/region"
 	reasonBytesMax    = 256
 )
@@ -101,15 +100,6 @@ type Keeper struct {
 	peers     map[peer.ID]*keptPeer // the targets, and who else is worth remembering while connected
 }
 
-// reach is how a keeper touches the network; a test in virtual time has its own.
-type reach interface {
-	connect(ctx context.Context, target peer.AddrInfo) error
-	connected(p peer.ID) bool
-	exchange(ctx context.Context, p peer.ID, request *joinRequest) (*joinResponse, error)
-	ping(ctx context.Context, p peer.ID) error
-	drop(p peer.ID)
-}
-
 // keptPeer is what a keeper knows of one peer; under the keeper's mu.
 type keptPeer struct {
 	busy         bool      // a dial, exchange or ping runs
@@ -129,7 +119,8 @@ func NewKeeper(h host.Host, a *Access, cfg KeeperConfig) (*Keeper, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	k := newKeeper(h, a, cfg, hostReach{h})
+	k := newKeeper(a, cfg, hostReach{h})
+	k.host = h
 	if err := k.setBootstrap(cfg.Bootstrap); err != nil {
 		k.cancel()
 		return nil, fmt.Errorf("keeper: %w", err)
@@ -150,9 +141,9 @@ func NewKeeper(h host.Host, a *Access, cfg KeeperConfig) (*Keeper, error) {
 	return k, nil
 }
 
-func newKeeper(h host.Host, a *Access, cfg KeeperConfig, net reach) *Keeper {
+func newKeeper(a *Access, cfg KeeperConfig, net reach) *Keeper {
 	ctx, cancel := context.WithCancel(context.Background())
-	k := &Keeper{host: h, access: a, cfg: cfg, net: net, redial: backoff{cfg.RedialBase, cfg.RedialMax}, ctx: ctx, cancel: cancel,
+	k := &Keeper{access: a, cfg: cfg, net: net, redial: backoff{cfg.RedialBase, cfg.RedialMax}, ctx: ctx, cancel: cancel,
 		dials: make(chan struct{}, dialsMax), talks: make(chan struct{}, greetingsMax), wake: make(chan struct{}, 1),
 		bootstrap: make(map[peer.ID][]ma.Multiaddr), peers: make(map[peer.ID]*keptPeer), book: OpenBook(cfg.BookPath, cfg.Logger)}
 	return k
@@ -162,7 +153,7 @@ func (k *Keeper) setBootstrap(addresses []string) error {
 	if len(addresses) == 0 {
 		return nil
 	}
-	targets, err := joinTargets(k.host.ID(), addresses)
+	targets, err := joinTargets(k.net.self(), addresses)
 	if err != nil {
 		return err
 	}
@@ -186,7 +177,7 @@ func (k *Keeper) Learn(records []PeerRecord) {
 			break
 		}
 		id, err := peer.Decode(r.ID)
-		if err != nil || id == k.host.ID() || r.Region != k.access.Region() {
+		if err != nil || id == k.net.self() || r.Region != k.access.Region() {
 			continue
 		}
 		if len(r.Invitation) > 0 {
@@ -238,17 +229,24 @@ func (k *Keeper) learned(p peer.ID) {
 	k.stir()
 }
 
-// lost makes a lost peer dialled again, at once the first time: most losses are
-// restarts and moves.
+// lost makes a lost peer dialled again: at once if it had been greeted, for most losses
+// are restarts and moves; else as after a failed dial, because a peer that hangs up on
+// newcomers would be dialled without end.
 func (k *Keeper) lost(p peer.ID) {
 	if k.net.connected(p) {
 		return
 	}
 	k.mu.Lock()
 	if kp, ok := k.peers[p]; ok {
+		kp.next = time.Time{}
+		if !kp.greeted {
+			kp.failures++
+			kp.next = time.Now().Add(k.redial.wait(kp.failures))
+		}
 		kp.greeted, kp.greetFails, kp.nextGreet, kp.pingFailures = false, 0, time.Time{}, 0
-		kp.failures, kp.next = 0, time.Time{}
-		kp.reason = "connection lost"
+		if kp.reason == "" {
+			kp.reason = "connection lost"
+		}
 	}
 	k.mu.Unlock()
 	k.stir()
@@ -294,13 +292,13 @@ func (k *Keeper) tend() {
 		wanted[id] = struct{}{}
 		if k.peers[id] == nil {
 			k.peers[id] = &keptPeer{}
-			k.protect(id, true)
+			k.net.protect(id, true)
 		}
 	}
 	for id, kp := range k.peers {
 		if _, still := wanted[id]; !still && !kp.busy {
 			delete(k.peers, id)
-			k.protect(id, false)
+			k.net.protect(id, false)
 			continue
 		}
 		switch {
@@ -340,19 +338,11 @@ func (k *Keeper) start(id peer.ID, kp *keptPeer, places chan struct{}, work func
 	})
 }
 
-func (k *Keeper) protect(id peer.ID, on bool) {
-	if on {
-		k.host.ConnManager().Protect(id, protectTag)
-	} else {
-		k.host.ConnManager().Unprotect(id, protectTag)
-	}
-}
-
 // targets are whom the keeper wants connections to: the bootstrap nodes, every voter of
 // the region, and the members that follow this node in the order of IDs, so that
 // members are a ring even where no voter can be reached.
 func (k *Keeper) targets() []peer.ID {
-	self := k.host.ID()
+	self := k.net.self()
 	var targets, members []peer.ID
 	for id := range k.bootstrap {
 		targets = append(targets, id)
@@ -390,7 +380,7 @@ func (k *Keeper) dial(p peer.ID) func(*keptPeer) {
 	err := k.net.connect(ctx, peer.AddrInfo{ID: p, Addrs: k.addresses(p)})
 	return func(kp *keptPeer) {
 		if err == nil {
-			kp.failures, kp.next, kp.reason = 0, time.Time{}, ""
+			kp.reason = ""
 			return
 		}
 		kp.failures++
@@ -403,7 +393,7 @@ func (k *Keeper) greet(p peer.ID) func(*keptPeer) {
 	err := k.exchange(p)
 	return func(kp *keptPeer) {
 		if err == nil {
-			kp.greeted, kp.greetFails, kp.reason = true, 0, ""
+			kp.greeted, kp.greetFails, kp.failures, kp.reason = true, 0, 0, ""
 			return
 		}
 		kp.greetFails++
@@ -416,15 +406,15 @@ func (k *Keeper) greet(p peer.ID) func(*keptPeer) {
 func (k *Keeper) exchange(p peer.ID) error {
 	ctx, cancel := context.WithTimeout(k.ctx, k.cfg.DialTimeout)
 	defer cancel()
-	request := &joinRequest{Region: k.access.Region(), Invitation: k.cfg.Invitation, NoDocument: true}
-	if k.host != nil {
-		request.Addresses = ownAddresses(k.host)
-	}
+	request := &joinRequest{Region: k.access.Region(), Invitation: k.cfg.Invitation, Addresses: k.net.addresses(), NoDocument: true}
 	response, err := k.net.exchange(ctx, p, request)
 	if err != nil {
 		return err
 	}
 	k.Learn(response.Peers)
+	if k.access.Role(p) >= Member {
+		k.book.Told(p, k.net.reachedAt(p))
+	}
 	return nil
 }
 
@@ -466,43 +456,3 @@ func (k *Keeper) ping(p peer.ID) func(*keptPeer) {
 		}
 	}
 }
-
-// hostReach is a real host.
-type hostReach struct{ host host.Host }
-
-func (r hostReach) connect(ctx context.Context, target peer.AddrInfo) error {
-	clearDialBackoff(r.host, target.ID)
-	if len(target.Addrs) == 0 && len(r.host.Peerstore().Addrs(target.ID)) == 0 {
-		return errors.New("no address of it is known; it must dial this node, or be named with --join")
-	}
-	return r.host.Connect(ctx, target)
-}
-
-func (r hostReach) connected(p peer.ID) bool {
-	return r.host.Network().Connectedness(p) == network.Connected
-}
-
-func (r hostReach) exchange(ctx context.Context, p peer.ID, request *joinRequest) (*joinResponse, error) {
-	var response joinResponse
-	if err := CallLimit(ctx, r.host, p, ProtocolJoin, JoinResponseBytesMax, request, &response); err != nil {
-		return nil, err
-	}
-	return &response, nil
-}
-
-func (r hostReach) ping(ctx context.Context, p peer.ID) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	results := ping.Ping(ctx, r.host, p)
-	first, ok := <-results
-	if !ok {
-		return ctx.Err()
-	}
-	cancel()
-	for range results {
-		continue // until the pinger has ended
-	}
-	return first.Error
-}
-
-func (r hostReach) drop(p peer.ID) { _ = r.host.Network().ClosePeer(p) }

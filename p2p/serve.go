@@ -17,9 +17,6 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// recheckEvery is how soon the end of a peer's admission ends its open streams.
-const recheckEvery = 5 * time.Second
-
 // Limits of one protocol at the side that serves it. The zero value of a field takes
 // the default named there.
 type Limits struct {
@@ -32,6 +29,7 @@ type Limits struct {
 	PerPeerBurst     int           // and at once; 10
 	StrangerPerSec   float64       // streams that all strangers together may open; 4
 	StrangerBurst    int           // and at once; 16
+	RecheckEvery     time.Duration // how soon the end of a peer's admission ends its open streams; 5 s
 }
 
 func (l Limits) withDefaults() Limits {
@@ -49,6 +47,9 @@ func (l Limits) withDefaults() Limits {
 	if l.Timeout == 0 {
 		l.Timeout = 10 * time.Second
 	}
+	if l.RecheckEvery == 0 {
+		l.RecheckEvery = 5 * time.Second
+	}
 	if l.StrangerPerSec == 0 {
 		l.StrangerPerSec = 4
 	}
@@ -62,7 +63,7 @@ func (l Limits) validate() error {
 	}{
 		{"RequestBytesMax", l.RequestBytesMax < 1}, {"ResponseBytesMax", l.ResponseBytesMax < 1}, {"ConcurrentMax", l.ConcurrentMax < 1},
 		{"PerPeerMax", l.PerPeerMax < 1}, {"PerPeerBurst", l.PerPeerBurst < 1}, {"StrangerBurst", l.StrangerBurst < 1},
-		{"Timeout", l.Timeout < 0}, {"PerPeerPerSecond", l.PerPeerPerSecond < 0}, {"StrangerPerSec", l.StrangerPerSec < 0},
+		{"Timeout", l.Timeout < 0}, {"RecheckEvery", l.RecheckEvery < 0}, {"PerPeerPerSecond", l.PerPeerPerSecond < 0}, {"StrangerPerSec", l.StrangerPerSec < 0},
 	} {
 		if f.bad {
 			return fmt.Errorf("limits: %s must be positive: %+v", f.name, l)
@@ -238,7 +239,7 @@ func (srv *Server) rate(p peer.ID) *rate.Limiter {
 // recheck ends the streams of peers that may no longer speak the protocol, and forgets
 // the buckets that are full again.
 func (srv *Server) recheck() {
-	tick := time.NewTicker(recheckEvery)
+	tick := time.NewTicker(srv.limits.RecheckEvery)
 	defer tick.Stop()
 	for {
 		select {
