@@ -80,7 +80,8 @@ func Sign(d Draft, key *PrivateKey) (*Envelope, error) {
 
 // assemble puts the signature member between the parts of a canonical form.
 func assemble(before []byte, signature [64]byte, after []byte) []byte {
-	text := append([]byte(nil), before...)
+	const signatureBytesMax = 512 // of the whole member
+	text := append(make([]byte, 0, len(before)+signatureBytesMax+len(after)), before...)
 	text = append(text, `,"signature":{"algorithm":"`+SignatureAlgorithm+`","signed_fields":`+signedFields+`,"value":"`...)
 	text = hex.AppendEncode(text, signature[:])
 	text = append(text, `"}`...)
