@@ -14,7 +14,7 @@ const (
 	clockOffMax   = 2 * time.Second // from the median of the voters' clocks
 	clockCallMax  = time.Second     // of one question; a slower answer says nothing
 	clockPatience = 200 * time.Millisecond
-	clockJumpMax  = clockOffMax     // between wall clock and monotonic clock since the last look
+	clockJumpMax  = clockOffMax // between wall clock and monotonic clock since the last look
 	clockHandover = 10 * time.Second
 )
 

@@ -34,12 +34,12 @@ type Region struct {
 	tendCh   chan struct{} // something for tend to do
 	heldOnce sync.Once
 
-	sealed    atomic.Int64  // size of the ledger at the last seal, -1 before one is seen
-	snapshot  atomic.Bool   // a snapshot is due
-	transfer  sync.Mutex    // held by the one leadership transfer at a time
-	blockedAt atomic.Int64  // since when Raft refuses writes for a transfer, Unix nanoseconds; 0 if it does not
-	starting  atomic.Bool   // Start was called
-	clockBase atomic.Value  // time.Time: when the clock was last found right
+	sealed    atomic.Int64 // size of the ledger at the last seal, -1 before one is seen
+	snapshot  atomic.Bool  // a snapshot is due
+	transfer  sync.Mutex   // held by the one leadership transfer at a time
+	blockedAt atomic.Int64 // since when Raft refuses writes for a transfer, Unix nanoseconds; 0 if it does not
+	starting  atomic.Bool  // Start was called
+	clockBase atomic.Value // time.Time: when the clock was last found right
 
 	mu        sync.Mutex // guards what follows
 	transport raft.Transport

@@ -237,17 +237,7 @@ func (t *Transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAd
 	if err != nil {
 		return nil, err
 	}
-	return &pipeline{p}, nil
-}
-
-// pipeline keeps a boundary (see logstore.go) from being sent as an entry.
-type pipeline struct{ raft.AppendPipeline }
-
-func (p *pipeline) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
-	if err := checkOutgoing(args); err != nil {
-		return nil, err
-	}
-	return p.AppendPipeline.AppendEntries(args, resp)
+	return newPipeline(p), nil
 }
 
 // AppendEntries implements raft.Transport.

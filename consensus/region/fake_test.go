@@ -1,0 +1,214 @@
+package region
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/bizra/bizra/fsm"
+	"github.com/hashicorp/raft"
+)
+
+// fakeState is a state machine of a few lines: a ledger of the proofs' bytes. What is applied is in memory until Sync writes it
+// to disk, as with the real one, so a crash forgets it.
+type fakeState struct {
+	dir string
+
+	mu    sync.Mutex
+	s     fakeStored
+	onCmd func(index uint64) error // what Apply does before a command
+}
+
+type fakeStored struct {
+	Index, Term uint64
+	Entries     [][]byte
+	Genesis     bool
+	Sealed      int64
+}
+
+const fakeFile = "state.cbor"
+
+func openFake(dir string) (*fakeState, error) {
+	f := &fakeState{dir: dir}
+	b, err := os.ReadFile(filepath.Join(dir, fakeFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return f, os.MkdirAll(dir, dirMode)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return f, cbor.Unmarshal(b, &f.s)
+}
+
+// verifyFake refuses a state whose file was changed on its way: its last line is a hash of the rest.
+func verifyFake(dir string) (uint64, error) {
+	f, err := openFake(dir)
+	if err != nil {
+		return 0, err
+	}
+	if slices.ContainsFunc(f.s.Entries, func(e []byte) bool { return string(e) == "poison" }) {
+		return 0, errors.New("the state root does not fit")
+	}
+	return f.s.Index, nil
+}
+
+// fakeCommand is fsm's command as it is on the wire.
+type fakeCommand struct {
+	_        struct{} `cbor:",toarray"`
+	Kind     uint8
+	Stamp    int64
+	Proofs   [][]byte
+	Document []byte
+}
+
+func (f *fakeState) Apply(cmds []fsm.Command) ([]fsm.Result, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	results := make([]fsm.Result, len(cmds))
+	for i, c := range cmds {
+		if c.Index <= f.s.Index {
+			results[i].Skipped = true
+			continue
+		}
+		if f.onCmd != nil {
+			if err := f.onCmd(c.Index); err != nil {
+				return nil, err
+			}
+		}
+		var cmd fakeCommand
+		if err := cbor.Unmarshal(c.Data[1:], &cmd); err != nil {
+			return nil, err
+		}
+		switch cmd.Kind {
+		case 1:
+			for _, p := range cmd.Proofs {
+				at := slices.IndexFunc(f.s.Entries, func(e []byte) bool { return string(e) == string(p) })
+				repeated := at >= 0
+				if !repeated {
+					at = len(f.s.Entries)
+					f.s.Entries = append(f.s.Entries, p)
+				}
+				results[i].Receipts = append(results[i].Receipts,
+					fsm.Receipt{Digest: sha256.Sum256(p), HasEntry: true, Index: int64(at), TimeMillis: cmd.Stamp, Repeated: repeated})
+			}
+		case 2:
+			if !f.s.Genesis {
+				f.s.Genesis = true
+				f.s.Entries = append(f.s.Entries, cmd.Document)
+			}
+		case 3:
+			if size := int64(len(f.s.Entries)); size != f.s.Sealed {
+				f.s.Sealed = size
+				results[i].Seal = &fsm.Seal{Size: size}
+			}
+		default:
+			return nil, fmt.Errorf("command kind %d", cmd.Kind)
+		}
+		f.s.Index, f.s.Term = c.Index, c.Term
+	}
+	return results, nil
+}
+
+func (f *fakeState) AppliedIndex() (index, term uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.s.Index, f.s.Term
+}
+
+func (f *fakeState) Size() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return int64(len(f.s.Entries))
+}
+
+func (f *fakeState) entries() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []string
+	for _, e := range f.s.Entries {
+		all = append(all, string(e))
+	}
+	return all
+}
+
+func (f *fakeState) Sync() error { return f.writeTo(f.dir) }
+
+func (f *fakeState) writeTo(dir string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b, err := cbor.Marshal(f.s)
+	if err != nil {
+		return err
+	}
+	return writeSynced(filepath.Join(dir, fakeFile), b)
+}
+
+func (f *fakeState) Checkpoint(dir string) error {
+	if err := os.Mkdir(dir, dirMode); err != nil {
+		return err
+	}
+	return f.writeTo(dir)
+}
+
+func (f *fakeState) Close() error { return nil }
+
+// fakeLog is a Raft log in memory that outlives its Region, as a file would, and can hang or fail.
+type fakeLog struct {
+	*raft.InmemStore
+
+	mu   sync.Mutex
+	hang chan struct{} // while set, appends wait for it
+	err  error
+	hung int
+}
+
+func newFakeLog() *fakeLog { return &fakeLog{InmemStore: raft.NewInmemStore()} }
+
+func (l *fakeLog) before() error {
+	l.mu.Lock()
+	hang, err := l.hang, l.err
+	if hang != nil {
+		l.hung++
+	}
+	l.mu.Unlock()
+	if hang != nil {
+		<-hang
+	}
+	return err
+}
+
+func (l *fakeLog) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Log{log}) }
+
+func (l *fakeLog) StoreLogs(logs []*raft.Log) error {
+	if err := l.before(); err != nil {
+		return err
+	}
+	copies := make([]*raft.Log, len(logs))
+	for i, log := range logs {
+		c := *log
+		copies[i] = &c
+	}
+	return l.InmemStore.StoreLogs(copies)
+}
+
+func (l *fakeLog) SetUint64(key []byte, v uint64) error {
+	if err := l.before(); err != nil {
+		return err
+	}
+	return l.InmemStore.SetUint64(key, v)
+}
+
+func (l *fakeLog) Set(key, v []byte) error {
+	if err := l.before(); err != nil {
+		return err
+	}
+	return l.InmemStore.Set(key, v)
+}
+
+func (l *fakeLog) Close() error { return nil }
