@@ -100,30 +100,33 @@ func (v *verifier) forget(s *source, now time.Time) {
 	}
 }
 
-// admit takes a place for a submission until release is called, or says that there is none.
-func (v *verifier) admit(name sourceName, raw [][]byte) (release func(), err error) {
+// admit takes a place for a submission until release is called, or says that there is
+// none. close waits for the release.
+func (v *verifier) admit(name sourceName, raw [][]byte) (s *source, release func(), err error) {
 	size := sizeOf(raw)
 	now := time.Now()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.closed {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, ErrClosed)
+		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, ErrClosed)
 	}
-	s := v.find(name, now)
+	s = v.find(name, now)
 	if debt := s.owes(now); s.name.client && debt > badSignaturesBurst {
 		v.turnedAway++
-		return nil, &OverloadedError{Reason: "too many of your proofs had a bad signature",
+		return nil, nil, &OverloadedError{Reason: "too many of your proofs had a bad signature",
 			RetryAfter: time.Duration((debt - badSignaturesBurst) / badSignaturesPerSec * float64(time.Second))}
 	}
 	if s.proofs+len(raw) > inFlightProofsMax/sourceShare || s.bytes+size > inFlightBytesMax/sourceShare ||
 		v.proofs+len(raw) > inFlightProofsMax || v.bytes+size > inFlightBytesMax {
 		v.turnedAway++
 		v.forget(s, now)
-		return nil, &OverloadedError{Reason: "too many proofs are on their way through this node", RetryAfter: overloadedRetryAfter}
+		return nil, nil, &OverloadedError{Reason: "too many proofs are on their way through this node", RetryAfter: overloadedRetryAfter}
 	}
 	v.proofs, v.bytes = v.proofs+len(raw), v.bytes+size
 	s.proofs, s.bytes = s.proofs+len(raw), s.bytes+size
-	return func() {
+	v.wg.Add(1)
+	return s, func() {
+		defer v.wg.Done()
 		v.mu.Lock()
 		defer v.mu.Unlock()
 		v.proofs, v.bytes = v.proofs-len(raw), v.bytes-size
@@ -140,18 +143,17 @@ func sizeOf(raw [][]byte) int {
 	return n
 }
 
-// charge notes bad signatures of a source.
-func (v *verifier) charge(name sourceName, bad int) {
+// charge notes bad signatures that another node has found.
+func (v *verifier) charge(s *source, bad int) {
 	if bad == 0 {
 		return
 	}
-	now := time.Now()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.chargeTo(v.find(name, now), bad, now)
+	s.charge(bad, time.Now())
 }
 
-func (v *verifier) chargeTo(s *source, bad int, now time.Time) {
+func (s *source) charge(bad int, now time.Time) {
 	s.debt = s.owes(now) + float64(bad)
 	s.debtAt = now
 }

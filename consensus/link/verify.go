@@ -51,7 +51,7 @@ type verifier struct {
 	workers     int
 	verifyBatch func([]*pci.Envelope) []error // pci.VerifyBatch
 
-	wg sync.WaitGroup // of the workers
+	wg sync.WaitGroup // of the workers and of what is admitted
 
 	mu         sync.Mutex // guards what follows
 	closed     bool
@@ -73,7 +73,7 @@ func newVerifier(workers int) *verifier {
 	return &verifier{workers: workers, verifyBatch: pci.VerifyBatch, sources: make(map[sourceName]*source)}
 }
 
-// close waits for the workers. What is being verified ends; nothing more is admitted.
+// close admits nothing more and waits for what is admitted.
 func (v *verifier) close() {
 	v.mu.Lock()
 	v.closed = true
@@ -82,17 +82,17 @@ func (v *verifier) close() {
 }
 
 // verify gives a verdict on each proof of an admitted submission, in order.
-func (v *verifier) verify(ctx context.Context, name sourceName, raw [][]byte) ([]verdict, error) {
+func (v *verifier) verify(ctx context.Context, s *source, raw [][]byte) ([]verdict, error) {
 	j := &job{raw: raw, verdicts: make([]verdict, len(raw)), left: len(raw), done: make(chan struct{})}
-	v.mu.Lock()
-	s := v.find(name, time.Now())
 	tasks := make([]task, len(raw))
 	for i := range raw {
 		tasks[i] = task{j, i, s}
 	}
+	v.mu.Lock()
 	if len(raw) <= batchProofsMin && v.waiting == 0 && v.busy < v.workers {
 		v.busy++
 		v.advance(s)
+		v.virtual = max(v.virtual, s.virtual)
 		for i := range tasks {
 			s.virtual += cost(raw[i])
 		}
@@ -188,7 +188,10 @@ func (v *verifier) next(now time.Time) []task {
 			for len(s.waiting) > 0 && len(batch) < size {
 				batch = v.take(s, batch)
 			}
-			break
+			if len(batch) > 0 {
+				break
+			}
+			continue
 		}
 		batch = v.take(s, batch)
 	}
@@ -261,7 +264,7 @@ func (v *verifier) settle(batch []task, verdicts []verdict, bad int) {
 	for i, t := range batch {
 		t.job.verdicts[t.at] = verdicts[i]
 		if r := verdicts[i].reject; r != nil && r.Code == pci.RejectSignature {
-			v.chargeTo(t.source, 1, now)
+			t.source.charge(1, now)
 			t.source.virtual += badCost
 			if t.source.place >= 0 {
 				heap.Fix(&v.ready, t.source.place)
