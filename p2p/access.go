@@ -73,6 +73,7 @@ func Rules() []Rule {
 		{ProtocolEntries, region, "members follow the region's ledger"},
 		{ProtocolJoin, Roles(), "a newcomer needs the document; a stranger gets nothing else, and not often"},
 		{ProtocolStatus, region, "clocks, progress and seals are compared inside the region"},
+		{ProtocolRead, region, "a node asks its leader how far it must be to answer a read"},
 		{ProtocolKeys, []Role{Voter}, "the region's keys are handed over by a voter, never given to one who asks"},
 	}
 }

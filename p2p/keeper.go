@@ -105,7 +105,8 @@ type keptPeer struct {
 	busy         bool      // a dial, exchange or ping runs
 	failures     int       // dials in a row
 	next         time.Time // not to be dialled before
-	reason       string    // why it is not connected
+	lostFor      string    // why it is not connected
+	muteFor      string    // why the last greeting failed, or what else ails the connection
 	greeted      bool      // since it is connected
 	greetFails   int
 	nextGreet    time.Time
@@ -244,9 +245,11 @@ func (k *Keeper) lost(p peer.ID) {
 			kp.next = time.Now().Add(k.redial.wait(kp.failures))
 		}
 		kp.greeted, kp.greetFails, kp.nextGreet, kp.pingFailures = false, 0, time.Time{}, 0
-		if kp.reason == "" {
-			kp.reason = "connection lost"
+		kp.lostFor = "connection lost"
+		if kp.muteFor != "" {
+			kp.lostFor += ": " + kp.muteFor
 		}
+		kp.muteFor = ""
 	}
 	k.mu.Unlock()
 	k.stir()
@@ -264,15 +267,16 @@ func (k *Keeper) run() {
 	defer exchange.Stop()
 	save := time.NewTicker(k.cfg.SaveEvery)
 	defer save.Stop()
-	for {
+	for due := false; ; {
 		k.tend()
+		due = due && !k.exchangeWithOne()
 		select {
 		case <-k.ctx.Done():
 			return
 		case <-tick.C:
 		case <-k.wake:
 		case <-exchange.C:
-			k.exchangeWithOne()
+			due = true
 		case <-save.C:
 			if err := k.book.Save(); err != nil {
 				k.cfg.Logger.Warn("address book", "error", err)
@@ -317,14 +321,14 @@ func (k *Keeper) tend() {
 }
 
 // start runs work on a peer if there is a place for it; else it is due at the next tick. Under mu.
-func (k *Keeper) start(id peer.ID, kp *keptPeer, places chan struct{}, work func(peer.ID) func(*keptPeer)) {
+func (k *Keeper) start(id peer.ID, kp *keptPeer, places chan struct{}, work func(peer.ID) func(*keptPeer)) (started bool) {
 	if k.closed {
-		return
+		return false
 	}
 	select {
 	case places <- struct{}{}:
 	default:
-		return
+		return false
 	}
 	kp.busy = true
 	k.wg.Go(func() {
@@ -336,6 +340,7 @@ func (k *Keeper) start(id peer.ID, kp *keptPeer, places chan struct{}, work func
 		k.mu.Unlock()
 		k.stir()
 	})
+	return true
 }
 
 // targets are whom the keeper wants connections to: the bootstrap nodes, every voter of
@@ -380,12 +385,13 @@ func (k *Keeper) dial(p peer.ID) func(*keptPeer) {
 	err := k.net.connect(ctx, peer.AddrInfo{ID: p, Addrs: k.addresses(p)})
 	return func(kp *keptPeer) {
 		if err == nil {
-			kp.reason = ""
+			// Until it has been greeted it may hang up, and the news of that may come late.
+			kp.next, kp.lostFor = time.Now().Add(k.redial.wait(kp.failures+1)), ""
 			return
 		}
 		kp.failures++
 		kp.next = time.Now().Add(k.redial.wait(kp.failures))
-		kp.reason = cut(err.Error(), reasonBytesMax)
+		kp.lostFor = cut(err.Error(), reasonBytesMax)
 	}
 }
 
@@ -393,12 +399,12 @@ func (k *Keeper) greet(p peer.ID) func(*keptPeer) {
 	err := k.exchange(p)
 	return func(kp *keptPeer) {
 		if err == nil {
-			kp.greeted, kp.greetFails, kp.failures, kp.reason = true, 0, 0, ""
+			kp.greeted, kp.greetFails, kp.failures, kp.next, kp.muteFor = true, 0, 0, time.Time{}, ""
 			return
 		}
 		kp.greetFails++
 		kp.nextGreet = time.Now().Add(k.redial.wait(kp.greetFails))
-		kp.reason = cut(err.Error(), reasonBytesMax)
+		kp.muteFor = cut(err.Error(), reasonBytesMax)
 	}
 }
 
@@ -418,7 +424,9 @@ func (k *Keeper) exchange(p peer.ID) error {
 	return nil
 }
 
-func (k *Keeper) exchangeWithOne() {
+// exchangeWithOne starts an exchange with a random peer that nothing is under way with,
+// or says that there is none now.
+func (k *Keeper) exchangeWithOne() (started bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var idle []peer.ID
@@ -428,11 +436,11 @@ func (k *Keeper) exchangeWithOne() {
 		}
 	}
 	if len(idle) == 0 {
-		return
+		return false
 	}
 	slices.Sort(idle)
 	id := idle[rand.IntN(len(idle))] //nolint:gosec // spreads load, guards no secret
-	k.start(id, k.peers[id], k.talks, func(p peer.ID) func(*keptPeer) {
+	return k.start(id, k.peers[id], k.talks, func(p peer.ID) func(*keptPeer) {
 		if err := k.exchange(p); err != nil {
 			k.cfg.Logger.Debug("peer exchange failed", "peer", p, "error", err)
 		}
@@ -451,7 +459,7 @@ func (k *Keeper) ping(p peer.ID) func(*keptPeer) {
 		}
 		if kp.pingFailures++; kp.pingFailures >= pingFailuresMax {
 			kp.pingFailures = 0
-			kp.reason = fmt.Sprintf("no answer to %d pings of %v", pingFailuresMax, k.cfg.PingTimeout)
+			kp.muteFor = fmt.Sprintf("no answer to %d pings of %v", pingFailuresMax, k.cfg.PingTimeout)
 			k.wg.Go(func() { k.net.drop(p) })
 		}
 	}

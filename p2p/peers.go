@@ -28,7 +28,8 @@ type PeerStatus struct {
 const peersShownMax = 4096
 
 // Peers lists the region's peers and whoever else is connected, at most peersShownMax,
-// voters first and by ID within a role. Reason says why a wanted peer is not connected.
+// voters first and by ID within a role. Reason says why a wanted peer is not connected,
+// or what ails its connection.
 func (k *Keeper) Peers() []PeerStatus {
 	seen := make(map[peer.ID]struct{})
 	var ids []peer.ID
@@ -75,8 +76,10 @@ func (k *Keeper) status(id peer.ID, role Role) PeerStatus {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if kp, ok := k.peers[id]; ok {
-		st.Reason = kp.reason
+	if kp, ok := k.peers[id]; ok && st.Connected {
+		st.Reason = kp.muteFor
+	} else if ok {
+		st.Reason = kp.lostFor
 	}
 	return st
 }

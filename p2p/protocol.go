@@ -12,6 +12,7 @@ const (
 	ProtocolEntries protocol.ID = "/bizra/entries/1.0.0" // the ledger's entries for those who follow, raw stream
 	ProtocolJoin    protocol.ID = "/bizra/join/1.0.0"    // the federation document and the region's peers
 	ProtocolStatus  protocol.ID = "/bizra/status/1.0.0"  // clock, applied index, seal bodies, whether Raft was started
+	ProtocolRead    protocol.ID = "/bizra/read/1.0.0"    // how far the ledger must be read for a linearizable answer
 	ProtocolKeys    protocol.ID = "/bizra/keys/1.0.0"    // hand-over of the region's keys
 )
 
