@@ -6,10 +6,11 @@ import (
 	"io"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
+
 	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/fsm/ledger"
 	"github.com/bizra/bizra/p2p"
-	"github.com/fxamacker/cbor/v2"
 )
 
 // Limits of the protocol.

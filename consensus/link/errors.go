@@ -3,6 +3,7 @@ package link
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -45,5 +46,5 @@ func (e *notLeaderError) Error() string {
 	if e.hint == "" {
 		return "the node asked does not lead, and knows of nobody who does"
 	}
-	return "the node asked does not lead; it names " + e.hint
+	return "the node asked does not lead; it names " + strconv.Quote(e.hint)
 }

@@ -21,3 +21,6 @@ func freeBytes(dir string) (int64, error) {
 	}
 	return int64(free * size), nil //nolint:gosec // bounded above
 }
+
+// FreeBytes is how much may still be written to the file system of a directory.
+func FreeBytes(dir string) (int64, error) { return freeBytes(dir) }

@@ -16,6 +16,7 @@ import (
 // virtual time inside a synctest bubble.
 type memNet struct {
 	latency time.Duration
+	resets  bool // a cut ends the streams that it meets and refuses new ones at once, instead of holding back
 
 	mu      sync.Mutex
 	serving map[raft.ServerID]func(raft.ServerID, net.Conn)
@@ -45,6 +46,11 @@ func (n *memNet) setCut(from, to raft.ServerID, cut bool) {
 	defer n.mu.Unlock()
 	if cut {
 		n.cut[[2]raft.ServerID{from, to}] = true
+		for p := range n.pipes {
+			if n.resets && (p.from == from && p.to == to || p.from == to && p.to == from) {
+				p.kill()
+			}
+		}
 	} else {
 		delete(n.cut, [2]raft.ServerID{from, to})
 	}
@@ -100,6 +106,9 @@ func (m *memNode) Open(ctx context.Context, to raft.ServerID) (net.Conn, error) 
 			go handle(m.id, far)
 			return near, nil
 		}
+		if m.net.resets {
+			return nil, errors.New("no route")
+		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
@@ -150,6 +159,13 @@ func (p *memPipe) wake() {
 	case p.woken <- struct{}{}:
 	default:
 	}
+}
+
+func (p *memPipe) kill() {
+	p.mu.Lock()
+	p.closed, p.dead = true, true
+	p.mu.Unlock()
+	p.wake()
 }
 
 func (p *memPipe) write(b []byte) (int, error) {
