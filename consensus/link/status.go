@@ -86,7 +86,9 @@ func ServeStatus(h host.Host, a *p2p.Access, cfg StatusConfig) (*p2p.Server, err
 	}
 	s, err := p2p.Serve(h, a, p2p.ProtocolStatus, p2p.Limits{RequestBytesMax: statusRequestBytesMax, ResponseBytesMax: statusResponseBytesMax,
 		Timeout: statusTimeout, PerPeerPerSecond: statusPerPeerPerSec, PerPeerBurst: statusPerPeerBurst},
-		func(ctx context.Context, _ peer.ID, request *statusRequest) (*Status, error) { return cfg.status(ctx, request.Seals) })
+		func(ctx context.Context, _ peer.ID, request *statusRequest) (*Status, error) {
+			return cfg.status(ctx, request.Seals)
+		})
 	if err != nil {
 		return nil, fmt.Errorf("status: %w", err)
 	}
