@@ -1,3 +1,5 @@
+//detlint:allow io a checkpoint is a file; what it holds is the state, not an input to it
+
 package store
 
 import (

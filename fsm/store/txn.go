@@ -79,7 +79,7 @@ func (t *Txn) Merge() {
 		t.Reset()
 		return
 	}
-	for key, p := range t.overlay {
+	for key, p := range t.overlay { //detlint:ordered each key is set once, so any order gives the same map
 		t.parent.overlay[key] = p
 	}
 	t.Reset()
@@ -89,7 +89,7 @@ func (t *Txn) Merge() {
 // order they were made in. The slices must not be changed; they stay valid.
 func (t *Txn) Writes() []Write {
 	writes := make([]Write, 0, len(t.overlay))
-	for key, p := range t.overlay {
+	for key, p := range t.overlay { //detlint:ordered sorted below
 		writes = append(writes, Write{Key: []byte(key), Value: p.value, Delete: p.delete})
 	}
 	slices.SortFunc(writes, func(a, b Write) int { return bytes.Compare(a.Key, b.Key) })

@@ -25,15 +25,21 @@ import (
 const (
 	cacheBytesDefault = 32 << 20
 	cacheBytesMin     = 1 << 20
-	// memTableBytes is what one memtable grows to; a node that is idle holds one, small. Commits stall when
-	// memTablesMax wait for the disk.
-	memTableBytes = 16 << 20
-	memTablesMax  = 3
+	// memTableBytes is what one memtable grows to; a node that is idle holds one. Commits stall when memTablesMax of them wait
+	// for the disk. Pebble takes memtables out of the cache it is given, so it is given memTablesCached more than
+	// CacheBytes: without them a busy store had no cache left, and a Get took several times as long.
+	memTableBytes   = 16 << 20
+	memTablesMax    = 3
+	memTablesCached = 2
 	// compactionsMax leaves a processor to the node itself where there are two.
 	compactionsMax = 2
-	// bloomBitsPerKey gives 1 % false positives. Pebble consults the filters of all levels but the last in a Get; there it
-	// reads the one data block directly, since filters of that level are larger than the blocks they save.
+	// bloomBitsPerKey gives 1 % false positives.
 	bloomBitsPerKey = 10
+	// tableBytesMax keeps the filter of a table of small records, one block of 1.25 bytes a key, near 1 MiB: a Get reads
+	// the filters of the last level too, and they must not push each other out of the cache.
+	tableBytesMin, tableBytesMax = 2 << 20, 32 << 20
+	// recordOverheadBytes is what a write takes in a batch besides key and value, at most: kind and two lengths.
+	recordOverheadBytes = 1 + 2*5
 	// walBytesPerSync lets the kernel write the log out in the background, so that a Sync finds little left.
 	walBytesPerSync = 1 << 20
 )
@@ -47,7 +53,7 @@ var (
 
 // Options of Open. The zero value gives the defaults.
 type Options struct {
-	// CacheBytes is the size of the block cache; 0 means 32 MiB.
+	// CacheBytes is the size of the block cache; 0 means 32 MiB. Memtables come on top, 48 MiB at most.
 	CacheBytes int64
 	// FS is the file system; nil means the operating system's, with warnings about slow disks.
 	FS vfs.FS
@@ -83,7 +89,7 @@ func (o Options) validate() error {
 
 func (o Options) pebbleOptions(dir string, h *health) *pebble.Options {
 	p := &pebble.Options{
-		CacheSize:                   o.CacheBytes,
+		CacheSize:                   o.CacheBytes + memTablesCached*memTableBytes,
 		CompactionConcurrencyRange:  func() (lower, upper int) { return 1, compactionsMax },
 		EventListener:               h.listener(),
 		FormatMajorVersion:          pebble.FormatNewest,
@@ -98,6 +104,7 @@ func (o Options) pebbleOptions(dir string, h *health) *pebble.Options {
 	}
 	for i := range p.Levels {
 		p.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBitsPerKey)
+		p.TargetFileSizes[i] = min(int64(tableBytesMin)<<i, tableBytesMax)
 	}
 	return p
 }
@@ -180,17 +187,23 @@ func (s *Store) Get(key []byte) ([]byte, error) {
 	return get(s.db, key)
 }
 
+// get reads through an iterator: Pebble's own Get leaves out the filters of the last level, so that looking for what is not
+// there, as each new proof's digest and nonce are not, would read a data block from anywhere on the disk.
 func get(r pebble.Reader, key []byte) ([]byte, error) {
-	value, closer, err := r.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, store.ErrNotFound
-	}
+	iter, err := r.NewIter(&pebble.IterOptions{UseL6Filters: true})
 	if err != nil {
 		return nil, fmt.Errorf("reading key %x: %w", key, err)
 	}
-	value = append(make([]byte, 0, len(value)), value...)
-	if err := closer.Close(); err != nil {
+	var value []byte
+	found := iter.SeekPrefixGE(key) && bytes.Equal(iter.Key(), key)
+	if found {
+		value = append(make([]byte, 0, len(iter.Value())), iter.Value()...)
+	}
+	if err := iter.Close(); err != nil {
 		return nil, fmt.Errorf("reading key %x: %w", key, err)
+	}
+	if !found {
+		return nil, store.ErrNotFound
 	}
 	return value, nil
 }
@@ -207,7 +220,11 @@ func (s *Store) Commit(writes []store.Write) (err error) {
 	if len(writes) == 0 {
 		return nil
 	}
-	batch := s.db.NewBatch()
+	bytesInAll := 0
+	for i := range writes {
+		bytesInAll += len(writes[i].Key) + len(writes[i].Value) + recordOverheadBytes
+	}
+	batch := s.db.NewBatchWithSize(bytesInAll)
 	for i := range writes {
 		if w := &writes[i]; w.Delete {
 			err = batch.Delete(w.Key, nil)

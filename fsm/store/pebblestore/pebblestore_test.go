@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -227,7 +228,7 @@ func key(n uint64) []byte {
 	return k
 }
 
-// BenchmarkPebbleCommit commits what a batch of 512 proofs may write.
+// BenchmarkPebbleCommit commits what a batch of 512 proofs may write, sorted as Txn.Writes gives it.
 func BenchmarkPebbleCommit(b *testing.B) {
 	const writes, valueBytes = 512 * 12, 200
 	st, n := benchmarkStore(b), uint64(0)
@@ -236,10 +237,13 @@ func BenchmarkPebbleCommit(b *testing.B) {
 	b.ReportAllocs()
 	b.SetBytes(writes * (33 + valueBytes))
 	for b.Loop() {
+		b.StopTimer()
 		for i := range batch {
 			n++
 			batch[i] = store.Write{Key: key(n), Value: value}
 		}
+		slices.SortFunc(batch, func(x, y store.Write) int { return bytes.Compare(x.Key, y.Key) })
+		b.StartTimer()
 		if err := st.Commit(batch); err != nil {
 			b.Fatal(err)
 		}
@@ -248,23 +252,44 @@ func BenchmarkPebbleCommit(b *testing.B) {
 
 // BenchmarkPebbleGetMiss looks up what is not there, as each new proof's digest is, among a million keys.
 func BenchmarkPebbleGetMiss(b *testing.B) {
-	const keys, perCommit = 1_000_000, 10_000
+	const keys = 1_000_000
 	st := benchmarkStore(b)
-	batch := make([]store.Write, 0, perCommit)
-	for n := range uint64(keys) {
-		if batch = append(batch, store.Write{Key: key(n), Value: make([]byte, 8)}); len(batch) == perCommit {
-			if err := st.Commit(batch); err != nil {
-				b.Fatal(err)
-			}
-			batch = batch[:0]
-		}
-	}
+	fill(b, st, keys)
 	b.ReportAllocs()
 	n := uint64(keys)
 	for b.Loop() {
 		n++
 		if _, err := st.Get(key(n)); !errors.Is(err, store.ErrNotFound) {
 			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkPebbleGetHit looks up a few keys of a million again and again, as sessions' heads are.
+func BenchmarkPebbleGetHit(b *testing.B) {
+	const keys, hot = 1_000_000, 5000
+	st := benchmarkStore(b)
+	fill(b, st, keys)
+	b.ReportAllocs()
+	n := uint64(0)
+	for b.Loop() {
+		n++
+		if _, err := st.Get(key(n % hot)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func fill(b *testing.B, st store.Store, keys uint64) {
+	b.Helper()
+	const perCommit = 10_000
+	batch := make([]store.Write, 0, perCommit)
+	for n := range keys {
+		if batch = append(batch, store.Write{Key: key(n), Value: make([]byte, 8)}); len(batch) == perCommit {
+			if err := st.Commit(batch); err != nil {
+				b.Fatal(err)
+			}
+			batch = batch[:0]
 		}
 	}
 }
