@@ -12,7 +12,7 @@ import (
 // against the sealed state can be made while the state moves on. The mutex lets
 // readers on other goroutines use the view until the next seal replaces it.
 type sealed struct {
-	mu   sync.Mutex //detlint:allow sync readers of proofs; Apply's outcome does not depend on it
+	mu   sync.Mutex
 	view *View
 	seal *Seal
 }

@@ -19,6 +19,7 @@ type View struct {
 	enc  encoding
 	head head
 	meta meta
+	done func() // told once the view is closed
 }
 
 // View opens a view on the state as it is now. Any goroutine may call it.
@@ -39,7 +40,17 @@ func openView(st store.Store, enc encoding) (*View, error) {
 }
 
 // Close releases the view.
-func (v *View) Close() error { return v.snap.Close() }
+func (v *View) Close() error {
+	err := v.snap.Close()
+	if v.done != nil {
+		v.done()
+		v.done = nil
+	}
+	return err
+}
+
+// OnClose has Close call a function, for whoever must keep the store open until then.
+func (v *View) OnClose(done func()) { v.done = done }
 
 // Ledger is the ledger's read side.
 func (v *View) Ledger() ledger.View { return ledger.View{Reader: v.snap} }

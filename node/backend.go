@@ -1,0 +1,136 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/bizra/bizra/api"
+	"github.com/bizra/bizra/client"
+	"github.com/bizra/bizra/consensus/link"
+	"github.com/bizra/bizra/consensus/region"
+	"github.com/bizra/bizra/pci"
+)
+
+// backend is the node behind its HTTP interface.
+type backend struct{ n *Node }
+
+var _ api.Backend = backend{}
+
+// Submit implements [api.Backend].
+func (b backend) Submit(ctx context.Context, raw [][]byte) ([]api.Outcome, error) {
+	outcomes, err := b.n.Submit(ctx, raw)
+	if err != nil {
+		return nil, apiError(err)
+	}
+	shown := make([]api.Outcome, len(outcomes))
+	for i, o := range outcomes {
+		if o.Reject != nil {
+			shown[i] = api.Outcome{Code: o.Reject.Code, Err: o.Reject}
+			continue
+		}
+		shown[i] = api.Outcome{Code: o.Receipt.Code, Receipt: o.Receipt}
+	}
+	return shown, nil
+}
+
+// apiError puts the errors of the parts into the interface's words.
+func apiError(err error) error {
+	var over *link.OverloadedError
+	var busy *region.OverloadedError
+	switch {
+	case errors.As(err, &over):
+		return &api.Overloaded{Reason: over.Reason, RetryAfter: over.RetryAfter}
+	case errors.As(err, &busy):
+		return &api.Overloaded{Reason: busy.Error(), RetryAfter: busy.RetryAfter}
+	case errors.Is(err, link.ErrUnknownOutcome), errors.Is(err, region.ErrUnknownOutcome):
+		return &api.Unavailable{Reason: "it is not known whether the proof was committed: send the same envelope again, which is safe and tells", Err: err}
+	case errors.Is(err, link.ErrUnavailable), errors.Is(err, region.ErrNotLeader), errors.Is(err, region.ErrNotFounded),
+		errors.Is(err, region.ErrClockOff), errors.Is(err, region.ErrClosed), errors.Is(err, region.ErrFailed),
+		errors.Is(err, errNoState), errors.Is(err, errNoLeader):
+		return &api.Unavailable{Reason: err.Error(), Err: err}
+	case errors.Is(err, link.ErrTooLarge):
+		return &pci.Reject{Code: pci.RejectSchema, Detail: err.Error()}
+	default:
+		return err
+	}
+}
+
+// View implements [api.Backend].
+func (b backend) View(ctx context.Context, c api.Consistency) (api.View, error) {
+	if c == api.Linearizable {
+		if err := b.n.catchUp(ctx); err != nil {
+			return nil, apiError(err)
+		}
+	}
+	v, err := b.n.state.View()
+	if err != nil {
+		return nil, apiError(err)
+	}
+	return newAPIView(v, b.n.home.Identity.Region)
+}
+
+// Ready implements [api.Backend].
+func (b backend) Ready(context.Context) error {
+	if reason := b.n.notReady(); reason != "" {
+		return &api.Unavailable{Reason: reason, RetryAfter: time.Second}
+	}
+	return nil
+}
+
+// notReady says what keeps the node from serving, "" if nothing does.
+func (n *Node) notReady() string {
+	if err := n.Failure(); err != nil {
+		return "this node has stopped: " + err.Error()
+	}
+	r := n.region.Load()
+	if r == nil {
+		if f := n.follower.Load(); f == nil || !f.Status().Following {
+			return "this member does not follow a node of its region yet"
+		}
+		return ""
+	}
+	if err := r.Failed(); err != nil {
+		return "this voter has stopped: " + err.Error()
+	}
+	switch {
+	case r.Phase() == region.PhaseFounding:
+		return "the region is not founded yet: all of its founding voters must have started once"
+	case r.LeaderID() == "":
+		return "the region has no leader as far as this node knows"
+	case n.ledgerSize() == 0:
+		return "the ledger has not begun yet"
+	}
+	return ""
+}
+
+func (n *Node) ledgerSize() int64 {
+	v, err := n.state.View()
+	if err != nil {
+		return 0
+	}
+	defer func() { _ = v.Close() }() // a view of memory; nothing can be lost
+	size, err := v.Ledger().Size()
+	if err != nil {
+		return 0
+	}
+	return size
+}
+
+// Status implements [api.Backend].
+func (b backend) Status(context.Context) (*client.Status, error) { return b.n.Status() }
+
+// Peers implements [api.Backend].
+func (b backend) Peers(context.Context) ([]client.Peer, error) {
+	names := b.n.names()
+	list := []client.Peer{}
+	for _, p := range b.n.keeper.Peers() {
+		key, name := names.of(p.ID)
+		list = append(list, client.Peer{PeerID: p.ID, NodeKey: key, Name: name, Region: p.Region, Role: p.Role, Connected: p.Connected,
+			Addresses: append([]string{}, p.Addresses...), RTTMillis: p.LatencyMillis})
+	}
+	return list, nil
+}
+
+var errNoLeader = fmt.Errorf("the region has no leader that this node can reach")

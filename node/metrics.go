@@ -1,0 +1,107 @@
+package node
+
+import (
+	"time"
+
+	"github.com/bizra/bizra/consensus/region"
+	"github.com/bizra/bizra/fsm"
+	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are those of the node as a whole; the interface and the follower have their own.
+type metrics struct {
+	decided    *prometheus.CounterVec // by reject code: what the state machine made of proofs, on every voter
+	commit     prometheus.Histogram
+	batch      prometheus.Histogram
+	refusedRPC prometheus.Counter
+	overloaded prometheus.Counter
+	clockOff   prometheus.Gauge
+	leading    prometheus.Gauge
+	snapshots  *prometheus.CounterVec
+	seals      prometheus.Counter
+	gauges     []prometheus.Collector
+}
+
+func newMetrics(n *Node) *metrics {
+	const ns = "bizra"
+	m := &metrics{
+		decided:    prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: "fsm", Name: "proofs_total", Help: "Proofs applied by the state machine, by the name of their code."}, []string{"code"}),
+		commit:     prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Subsystem: "raft", Name: "commit_seconds", Help: "From the proposal of a log entry to its result, on the leader.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)}),
+		batch:      prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Subsystem: "raft", Name: "batch_proofs", Help: "Proofs in one Raft log entry.", Buckets: prometheus.ExponentialBuckets(1, 2, 10)}),
+		refusedRPC: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: "raft", Name: "rpcs_refused_total", Help: "Raft RPCs refused because of who sent them."}),
+		overloaded: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: "raft", Name: "proofs_overloaded_total", Help: "Proofs turned away because the queue was full."}),
+		clockOff:   prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: "raft", Name: "clock_offset_seconds", Help: "This leader's clock against the median of its voters' when it was last found too far off."}),
+		leading:    prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: "raft", Name: "leading", Help: "1 while this node leads its region."}),
+		snapshots:  prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: "raft", Name: "snapshots_total", Help: "Snapshots taken, by result."}, []string{"result"}),
+		seals:      prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: "fsm", Name: "seals_total", Help: "Seals applied."}),
+	}
+	gauge := func(subsystem, name, help string, f func() float64) {
+		m.gauges = append(m.gauges, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: subsystem, Name: name, Help: help}, f))
+	}
+	status := func(f func(region.Status) float64) func() float64 {
+		return func() float64 {
+			if r := n.region.Load(); r != nil {
+				return f(r.Status())
+			}
+			return 0
+		}
+	}
+	gauge("ledger", "entries", "Entries of the ledger here.", func() float64 { return float64(n.feed.Size()) })
+	gauge("raft", "term", "Raft term.", status(func(s region.Status) float64 { return float64(s.Term) }))
+	gauge("raft", "commit_index", "Raft commit index.", status(func(s region.Status) float64 { return float64(s.CommitIndex) }))
+	gauge("raft", "applied_index", "Raft index applied by the state machine.", status(func(s region.Status) float64 { return float64(s.AppliedIndex) }))
+	gauge("node", "ready", "1 while the node can serve.", func() float64 {
+		if n.notReady() == "" {
+			return 1
+		}
+		return 0
+	})
+	gauge("node", "peers_connected", "Peers connected.", func() float64 { return float64(len(n.host.Network().Peers())) })
+	gauge("disk", "free_bytes", "Bytes free on the file system of the home, -1 if it does not say.", func() float64 {
+		free, err := region.FreeBytes(n.home.Dir)
+		if err != nil {
+			return -1
+		}
+		return float64(free)
+	})
+	return m
+}
+
+func (m *metrics) collectors() []prometheus.Collector {
+	return append(m.gauges, m.decided, m.commit, m.batch, m.refusedRPC, m.overloaded, m.clockOff, m.leading, m.snapshots, m.seals)
+}
+
+func (m *metrics) applied(res *fsm.Result) {
+	for i := range res.Receipts {
+		m.decided.WithLabelValues(res.Receipts[i].Code.String()).Inc()
+	}
+	if res.Seal != nil {
+		m.seals.Inc()
+	}
+}
+
+func (m *metrics) hooks() region.Hooks {
+	return region.Hooks{
+		RPCRefused: func(raft.ServerID, error) { m.refusedRPC.Inc() },
+		Committed: func(proofs, _ int, took time.Duration) {
+			m.batch.Observe(float64(proofs))
+			m.commit.Observe(took.Seconds())
+		},
+		Overloaded: func(proofs int) { m.overloaded.Add(float64(proofs)) },
+		Leading: func(leading bool) {
+			m.leading.Set(0)
+			if leading {
+				m.leading.Set(1)
+			}
+		},
+		ClockOff: func(offset time.Duration) { m.clockOff.Set(offset.Seconds()) },
+		Snapshot: func(_ time.Duration, err error) {
+			result := "ok"
+			if err != nil {
+				result = "failed"
+			}
+			m.snapshots.WithLabelValues(result).Inc()
+		},
+	}
+}

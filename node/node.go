@@ -1,0 +1,229 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/bizra/bizra/api"
+	"github.com/bizra/bizra/consensus/follow"
+	"github.com/bizra/bizra/consensus/link"
+	"github.com/bizra/bizra/consensus/region"
+	"github.com/bizra/bizra/fsm/federation"
+	"github.com/bizra/bizra/p2p"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// Node is a running node. Start makes one, Close ends it.
+type Node struct {
+	cfg      Config
+	home     *Home
+	log      *slog.Logger
+	started  time.Time
+	registry *prometheus.Registry
+	metrics  *metrics
+
+	host   host.Host
+	access *p2p.Access
+	guard  *p2p.Guard
+	keeper *p2p.Keeper
+	state  *state
+	feed   *follow.Feed
+	intake *link.Intake
+	api    *api.Server
+	listen net.Listener
+
+	asker *link.Asker
+	seals atomic.Pointer[link.Seals] // nil on a member
+
+	region   atomic.Pointer[region.Region] // nil on a member
+	follower atomic.Pointer[follow.Follower]
+	raft     atomic.Pointer[p2p.RaftPeers] // as of the last look
+
+	mu         sync.Mutex
+	stopMember func() error // under mu; nil on a voter
+
+	ctx     context.Context // of everything that Close or a failure ends
+	cancel  context.CancelFunc
+	workers sync.WaitGroup
+	closers []func() error // in the order in which they were started
+
+	failOnce sync.Once
+	failed   chan struct{}
+	failure  error // set before failed is closed
+}
+
+// Start opens the home and puts the node up. It returns once the node listens; a
+// region whose founding voters are not all there yet is founded later, which
+// [Node.Ready] tells.
+func Start(ctx context.Context, cfg Config) (n *Node, err error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	home, err := OpenHome(cfg.Home)
+	if err != nil {
+		return nil, err
+	}
+	n = &Node{cfg: cfg, home: home, log: cfg.Log.With("node", home.Identity.Name), started: time.Now(), registry: prometheus.NewRegistry(),
+		state: &state{}, feed: follow.NewFeed(0), failed: make(chan struct{})}
+	n.state.onFatal = func(err error) { go n.fail(err) } // its caller may hold the store's locks
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close(context.Background()))
+			n = nil
+		}
+	}()
+	for _, up := range []func(context.Context) error{n.startHost, n.learnDocument, n.startKeeper, n.startServices, n.startHTTP} {
+		if err := up(ctx); err != nil {
+			return n, fmt.Errorf("start node %s: %w", home.Identity.Name, err)
+		}
+	}
+	if err := n.startReplica(); err != nil {
+		return n, fmt.Errorf("start node %s: %w", home.Identity.Name, err)
+	}
+	return n, nil
+}
+
+// onClose remembers what Close has to end, last started first.
+func (n *Node) onClose(f func() error) { n.closers = append(n.closers, f) }
+
+func (n *Node) startHost(context.Context) error {
+	var err error
+	if n.access, err = p2p.NewAccess(p2p.AccessConfig{Region: n.home.Identity.Region, Raft: n.raftPeers, Logger: n.log}); err != nil {
+		return err
+	}
+	n.host, err = p2p.NewHost(p2p.Config{Key: n.home.NodeKey, Listen: n.cfg.Listen, Announce: n.cfg.Announce, PortMap: n.cfg.PortMap,
+		Version: n.cfg.Version, Logger: n.log})
+	if err != nil {
+		return err
+	}
+	n.onClose(n.host.Close)
+	if n.guard, err = p2p.NewGuard(n.host, n.access, p2p.GuardConfig{}); err != nil {
+		return err
+	}
+	n.onClose(n.guard.Close)
+	return nil
+}
+
+// learnDocument takes the home's document, or fetches it by joining.
+func (n *Node) learnDocument(ctx context.Context) error {
+	if n.home.Document == nil {
+		if len(n.cfg.Join) == 0 {
+			return fmt.Errorf("%s has no %s: name a node of the federation with --join /ip4/…/tcp/…/p2p/…", n.home.Dir, FileDocument)
+		}
+		joined, err := p2p.Join(ctx, n.host, p2p.JoinConfig{Addresses: n.cfg.Join, Region: n.home.Identity.Region, Pin: n.cfg.Pin,
+			Invitation: n.home.Invitation, Logger: n.log})
+		if err != nil {
+			return err
+		}
+		if err := n.home.SaveDocument(joined.Document); err != nil {
+			return err
+		}
+		if err := n.home.check(); err != nil {
+			return err
+		}
+	}
+	if digest := n.home.Document.Digest(); n.cfg.Pin != nil && digest != *n.cfg.Pin {
+		return fmt.Errorf("the federation document of %s has digest %x, and %x was asked for: this is another federation, or another version of it", n.home.Dir, digest, *n.cfg.Pin)
+	}
+	return n.access.SetDocument(n.home.Document)
+}
+
+func (n *Node) startKeeper(context.Context) (err error) {
+	n.keeper, err = p2p.NewKeeper(n.host, n.access, p2p.KeeperConfig{BookPath: n.home.path(FilePeers), Bootstrap: n.cfg.Join, Invitation: n.home.Invitation})
+	if err != nil {
+		return err
+	}
+	n.onClose(n.keeper.Close)
+	return nil
+}
+
+func (n *Node) startHTTP(context.Context) (err error) {
+	n.metrics = newMetrics(n)
+	n.registry.MustRegister(append(n.metrics.collectors(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))...)
+	if n.cfg.HTTP == "" {
+		return nil
+	}
+	cfg := n.cfg.API
+	cfg.Registry, cfg.Log = n.registry, n.log
+	if n.api, err = api.New(backend{n}, cfg); err != nil {
+		return err
+	}
+	if n.listen, err = net.Listen("tcp", n.cfg.HTTP); err != nil {
+		return fmt.Errorf("listen for HTTP on %q: %w; choose another address with --http", n.cfg.HTTP, err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- n.api.Serve(n.listen) }()
+	n.onClose(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), n.cfg.StopTimeout/2)
+		defer cancel()
+		return errors.Join(n.api.Shutdown(ctx), <-served)
+	})
+	return nil
+}
+
+// Document is the federation document that the home holds.
+func (n *Node) Document() *federation.Document { return n.home.Document }
+
+// Name is the node's name in its federation.
+func (n *Node) Name() string { return n.home.Identity.Name }
+
+// Addresses are the multiaddrs, with /p2p/ID, under which others reach the node.
+func (n *Node) Addresses() []string {
+	var list []string
+	for _, a := range n.host.Addrs() {
+		list = append(list, a.String()+"/p2p/"+n.host.ID().String())
+	}
+	return list
+}
+
+// HTTPAddress is the URL of the HTTP interface, "" if there is none.
+func (n *Node) HTTPAddress() string {
+	if n.listen == nil {
+		return ""
+	}
+	return "http://" + n.listen.Addr().String()
+}
+
+// Failed is closed once the node must not go on; [Node.Failure] then says why.
+func (n *Node) Failed() <-chan struct{} { return n.failed }
+
+// Failure is why the node must not go on, nil while it may.
+func (n *Node) Failure() error {
+	select {
+	case <-n.failed:
+		return n.failure
+	default:
+		return nil
+	}
+}
+
+func (n *Node) fail(err error) {
+	n.failOnce.Do(func() {
+		n.failure = err
+		n.log.Error("this node must stop", "error", err)
+		close(n.failed)
+	})
+}
+
+// Close takes the node down: requests first, then leadership, Raft, the state, the
+// host. It waits for everything that was started.
+func (n *Node) Close(context.Context) error {
+	n.cancel()
+	var errs []error
+	for i := len(n.closers) - 1; i >= 0; i-- {
+		errs = append(errs, n.closers[i]())
+	}
+	n.closers = nil
+	n.workers.Wait()
+	return errors.Join(errs...)
+}

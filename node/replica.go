@@ -1,0 +1,246 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/bizra/bizra/consensus/follow"
+	"github.com/bizra/bizra/consensus/region"
+	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/federation"
+	"github.com/bizra/bizra/p2p"
+	"github.com/hashicorp/raft"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// peersEvery is how often the node looks who votes, for package p2p's rules; Raft's
+// own RPCs are checked against the configuration itself.
+const peersEvery = 500 * time.Millisecond
+
+// startReplica starts what keeps the state: Raft on a voter, a follower on a member.
+func (n *Node) startReplica() error {
+	n.workers.Go(n.watchPeers)
+	if !n.home.Votes() {
+		return n.startMember()
+	}
+	r, err := n.newRegion()
+	if err != nil {
+		return err
+	}
+	n.workers.Go(func() { n.runVoter(r, r.Start) })
+	return nil
+}
+
+// newRegion makes the voter's part in Raft; nothing runs yet.
+func (n *Node) newRegion() (*region.Region, error) {
+	own, ok := n.home.Document.Region(n.home.Identity.Region)
+	if !ok {
+		return nil, fmt.Errorf("the federation document has no region %q", n.home.Identity.Region)
+	}
+	cfg := n.cfg.Raft
+	cfg.Home, cfg.Document, cfg.Logger = n.home.Dir, n.home.Document.Canonical(), n.log
+	cfg.Network = region.HostNetwork(n.host, n.access)
+	for _, v := range own.Voters {
+		id, err := p2p.PeerID(v.NodeKey)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Founders = append(cfg.Founders, raft.ServerID(id.String()))
+	}
+	cfg.OpenState = func(dir string) (region.StateMachine, error) {
+		o, err := n.state.open(dir, own.Name, n.log, nil)
+		if err != nil {
+			return nil, err
+		}
+		n.feed.Advance(o.Size())
+		return o, nil
+	}
+	cfg.VerifyState = func(dir string) (uint64, error) { return verifyState(dir, own.Name, n.log) }
+	cfg.PeerPhase, cfg.PeerClock = n.asker.FoundingOf, n.asker.Clock
+	cfg.OnFailure, cfg.OnApplied = n.fail, n.applied
+	cfg.Hooks = n.metrics.hooks()
+	return region.New(cfg)
+}
+
+// runVoter starts Raft and leaves it running; the node fails with it.
+func (n *Node) runVoter(r *region.Region, start func(context.Context) error) {
+	n.region.Store(r)
+	if err := start(n.ctx); err != nil {
+		if n.ctx.Err() == nil {
+			n.fail(err)
+		}
+		return
+	}
+	n.voterStarted(r)
+}
+
+// applied is told every result, on the goroutine that applies.
+func (n *Node) applied(_ uint64, res *fsm.Result) {
+	n.metrics.applied(res)
+	size := n.feed.Size()
+	for i := range res.Receipts {
+		if r := &res.Receipts[i]; r.HasEntry && !r.Repeated {
+			size = max(size, r.Index+1)
+		}
+	}
+	if res.Seal != nil {
+		size = res.Seal.Size
+	}
+	n.feed.Advance(size)
+	n.noteResult(res)
+}
+
+// member is a follower with the state that it feeds.
+type member struct {
+	*opened
+	view func() (*fsm.View, error)
+}
+
+func (m member) ApplyEntries(entries [][]byte) error { return m.machine.ApplyEntries(entries) }
+func (m member) ApplySeal(s *fsm.Seal) error         { return m.machine.ApplySeal(s) }
+func (m member) View() (*fsm.View, error)            { return m.view() }
+
+// startMember opens the member's copy of the state and follows.
+func (n *Node) startMember() error {
+	digest, text := n.home.Document.Digest(), n.home.Document.Canonical()
+	o, err := n.state.open(n.home.path(folderFollow), n.home.Identity.Region, n.log, func(d [32]byte) ([]byte, bool) { return text, d == digest })
+	if err != nil {
+		return err
+	}
+	n.feed.Advance(o.Size())
+	f, err := follow.New(follow.Config{Host: n.host, Region: n.home.Identity.Region, Replica: member{o, n.state.View}, Peers: n.regionPeers,
+		OnAdvance: n.feed.Advance, Metrics: n.registry, Logger: n.log})
+	if err != nil {
+		return errors.Join(err, o.Close())
+	}
+	n.follower.Store(f)
+	ctx, cancel := context.WithCancel(n.ctx)
+	done := make(chan struct{})
+	n.workers.Go(func() {
+		defer close(done)
+		if err := f.Run(ctx); err != nil && ctx.Err() == nil {
+			n.fail(err)
+		}
+	})
+	stop := func() error {
+		cancel()
+		<-done
+		return o.Close()
+	}
+	n.mu.Lock()
+	n.stopMember = stop
+	n.mu.Unlock()
+	return nil
+}
+
+// endMember stops following and closes the member's state, once.
+func (n *Node) endMember() error {
+	n.mu.Lock()
+	stop := n.stopMember
+	n.stopMember = nil
+	n.mu.Unlock()
+	if stop == nil {
+		return nil
+	}
+	return stop()
+}
+
+// becomeVoter is called when the leader has handed over the region's keys: the
+// follower's copy goes, and Raft brings the state again, from the beginning.
+func (n *Node) becomeVoter(from peer.ID) error {
+	if n.region.Load() != nil {
+		return nil // it was told before
+	}
+	if err := n.endMember(); err != nil {
+		return err
+	}
+	n.follower.Store(nil)
+	if err := os.RemoveAll(n.home.path(folderFollow)); err != nil {
+		return err
+	}
+	r, err := n.newRegion()
+	if err != nil {
+		return err
+	}
+	senders := []raft.ServerID{raft.ServerID(from.String())}
+	for _, id := range n.access.OwnRegion() {
+		senders = append(senders, raft.ServerID(id.String()))
+	}
+	started := make(chan error, 1)
+	n.workers.Go(func() {
+		n.runVoter(r, func(ctx context.Context) error {
+			err := r.StartAsAdded(ctx, senders)
+			started <- err
+			return err
+		})
+	})
+	return <-started
+}
+
+// raftPeers implements p2p.AccessConfig.Raft.
+func (n *Node) raftPeers() (p2p.RaftPeers, bool) {
+	if p := n.raft.Load(); p != nil {
+		return *p, true
+	}
+	return p2p.RaftPeers{}, false
+}
+
+// watchPeers keeps what raftPeers says up to date.
+func (n *Node) watchPeers() {
+	tick := time.NewTicker(peersEvery)
+	defer tick.Stop()
+	for {
+		if p, ok := n.lookPeers(); ok {
+			n.raft.Store(&p)
+		}
+		select {
+		case <-tick.C:
+		case <-n.ctx.Done():
+			return
+		}
+	}
+}
+
+func (n *Node) lookPeers() (p2p.RaftPeers, bool) {
+	var voters, others []peer.ID
+	if r := n.region.Load(); r != nil {
+		for _, s := range r.Configuration().Servers {
+			id, err := peer.Decode(string(s.ID))
+			if err != nil {
+				continue // no node of ours has such an ID
+			}
+			if s.Suffrage == raft.Voter {
+				voters = append(voters, id)
+			} else {
+				others = append(others, id)
+			}
+		}
+	}
+	desired, _ := n.desiredVoters() // none before the first entry
+	if len(voters) == 0 {
+		for _, v := range desired {
+			if id, err := p2p.PeerID(federation.Key(v.NodeKey)); err == nil {
+				voters = append(voters, id)
+			}
+		}
+	}
+	return p2p.NewRaftPeers(voters, others), len(voters) > 0
+}
+
+// regionPeers are the nodes that a member may follow: voters first, connected before others.
+func (n *Node) regionPeers() []peer.ID {
+	var ids []peer.ID
+	for _, connected := range []bool{true, false} {
+		for _, p := range n.keeper.Peers() {
+			id, err := peer.Decode(p.ID)
+			if err != nil || p.Connected != connected || p.Region != n.home.Identity.Region {
+				continue
+			}
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}

@@ -1,0 +1,130 @@
+package node
+
+import (
+	"context"
+	"errors"
+
+	"github.com/bizra/bizra/consensus/follow"
+	"github.com/bizra/bizra/consensus/link"
+	"github.com/bizra/bizra/consensus/region"
+	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/pci"
+	"github.com/hashicorp/raft"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// startServices puts up what the nodes of a region say to each other. All of it stands
+// before Raft starts: founding voters ask each other first.
+func (n *Node) startServices(context.Context) (err error) {
+	name := n.home.Identity.Region
+	if n.asker, err = link.NewAsker(link.AskerConfig{Host: n.host, Region: name}); err != nil {
+		return err
+	}
+	status, err := link.ServeStatus(n.host, n.access, link.StatusConfig{Version: n.cfg.Version, Region: name, Raft: n.raftStatus, Read: n.readStale})
+	if err != nil {
+		return err
+	}
+	n.onClose(status.Close)
+	if err := n.serveRead(); err != nil {
+		return err
+	}
+	entries, err := follow.Serve(follow.ServerConfig{Host: n.host, Access: n.access, Region: name, View: n.state.View, Feed: n.feed,
+		Metrics: n.registry, Logger: n.log})
+	if err != nil {
+		return err
+	}
+	n.onClose(entries.Close)
+	n.intake, err = link.NewIntake(link.IntakeConfig{Host: n.host, Access: n.access, Region: proposer{n}, Voters: n.voterPeers, Logger: n.log})
+	if err != nil {
+		return err
+	}
+	n.onClose(n.intake.Close)
+	n.onClose(n.closeReplica)
+	return nil
+}
+
+// closeReplica ends Raft or the follower, and with it the state. It comes before the
+// services, so that a leader hands over while its voters can still reach it.
+func (n *Node) closeReplica() error {
+	var errs []error
+	if s := n.seals.Load(); s != nil {
+		errs = append(errs, s.Close())
+	}
+	errs = append(errs, n.endMember())
+	if r := n.region.Load(); r != nil {
+		errs = append(errs, r.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Submit puts proofs, as they came, through the gates of the region.
+func (n *Node) Submit(ctx context.Context, raw [][]byte) ([]link.Outcome, error) {
+	if err := n.Failure(); err != nil {
+		return nil, errors.Join(region.ErrFailed, err)
+	}
+	return n.intake.Submit(ctx, raw)
+}
+
+// proposer is this node's Raft for the intake; a member has none, until it is made a voter.
+type proposer struct{ n *Node }
+
+func (p proposer) Propose(ctx context.Context, envelopes []*pci.Envelope) ([]fsm.Receipt, error) {
+	r := p.n.region.Load()
+	if r == nil {
+		return nil, region.ErrNotLeader
+	}
+	return r.Propose(ctx, envelopes)
+}
+
+func (p proposer) IsLeader() bool {
+	r := p.n.region.Load()
+	return r != nil && r.IsLeader()
+}
+
+func (p proposer) LeaderID() raft.ServerID {
+	if r := p.n.region.Load(); r != nil {
+		return r.LeaderID()
+	}
+	return ""
+}
+
+func (p proposer) Configuration() raft.Configuration {
+	if r := p.n.region.Load(); r != nil {
+		return r.Configuration()
+	}
+	return raft.Configuration{}
+}
+
+func (n *Node) raftStatus() region.Status {
+	if r := n.region.Load(); r != nil {
+		return r.Status()
+	}
+	return region.Status{Entries: n.feed.Size()}
+}
+
+// readStale lends what this node has applied.
+func (n *Node) readStale(_ context.Context, fn func(link.StateView) error) error {
+	v, err := n.state.View()
+	if err != nil {
+		return err
+	}
+	return errors.Join(fn(v), v.Close())
+}
+
+// voterStarted puts up what a voter does beside Raft.
+func (n *Node) voterStarted(r *region.Region) {
+	seals, err := link.NewSeals(link.SealsConfig{Self: n.host.ID(), Voters: func() []peer.ID { return link.RaftVoters(r.Configuration()) },
+		Read: n.readStale, Ask: n.asker.Seals, OnDiverged: func(d *link.Divergence) { n.fail(d) }, Logger: n.log})
+	if err != nil {
+		n.fail(err)
+		return
+	}
+	n.seals.Store(seals)
+}
+
+// noteResult passes on what others wait for.
+func (n *Node) noteResult(res *fsm.Result) {
+	if s := n.seals.Load(); s != nil && res.Seal != nil {
+		s.Sealed()
+	}
+}

@@ -1,0 +1,137 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/bizra/bizra/consensus/region"
+	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/store"
+	"github.com/bizra/bizra/fsm/store/pebblestore"
+)
+
+// viewWait is how long closing the state waits for reads that are under way.
+const viewWait = 30 * time.Second
+
+// state is the machine that stands now. Raft replaces it when a snapshot comes in;
+// views of the old one are waited for, since a store is not closed under a reader.
+type state struct {
+	onFatal func(error) // told that a store does not know any more what is on its disk
+	mu      sync.Mutex
+	current *opened
+}
+
+// opened is one machine with its store.
+type opened struct {
+	region.StateMachine
+	machine *fsm.Machine
+	owner   *state
+
+	mu     sync.Mutex
+	views  int
+	closed bool
+	idle   chan struct{} // closed once it is closed and has no views
+}
+
+// errNoState is returned while there is no state to read.
+var errNoState = errors.New("the state is being replaced or is closed")
+
+// open opens the machine in a directory and makes it the one that is read.
+func (s *state) open(dir, regionName string, log *slog.Logger, document func([32]byte) ([]byte, bool)) (*opened, error) {
+	st, err := pebblestore.Open(dir, pebblestore.Options{Logger: log, OnFatal: s.onFatal})
+	if err != nil {
+		return nil, err
+	}
+	m, err := fsm.Open(st, fsm.Config{Region: regionName, Document: document})
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	o := &opened{StateMachine: region.StoredMachine(m, st), machine: m, owner: s, idle: make(chan struct{})}
+	s.mu.Lock()
+	s.current = o
+	s.mu.Unlock()
+	return o, nil
+}
+
+// Close implements [region.StateMachine].
+func (o *opened) Close() error {
+	o.owner.mu.Lock()
+	if o.owner.current == o {
+		o.owner.current = nil
+	}
+	o.owner.mu.Unlock()
+	o.mu.Lock()
+	if o.closed {
+		o.mu.Unlock()
+		return nil
+	}
+	o.closed = true
+	if o.views == 0 {
+		close(o.idle)
+	}
+	o.mu.Unlock()
+	select {
+	case <-o.idle:
+	case <-time.After(viewWait):
+		return fmt.Errorf("close the state: reads are still under way after %v", viewWait)
+	}
+	return o.StateMachine.Close()
+}
+
+// View opens a view on the state that stands now.
+func (s *state) View() (*fsm.View, error) {
+	s.mu.Lock()
+	o := s.current
+	s.mu.Unlock()
+	if o == nil {
+		return nil, errNoState
+	}
+	o.mu.Lock()
+	if o.closed {
+		o.mu.Unlock()
+		return nil, errNoState
+	}
+	o.views++
+	o.mu.Unlock()
+	v, err := o.machine.View()
+	if err != nil {
+		o.release()
+		return nil, err
+	}
+	v.OnClose(o.release)
+	return v, nil
+}
+
+func (o *opened) release() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.views--; o.views == 0 && o.closed {
+		close(o.idle)
+	}
+}
+
+// verifyState checks a state that another voter has sent, before it is put in place.
+func verifyState(dir, regionName string, log *slog.Logger) (applied uint64, err error) {
+	st, err := pebblestore.Open(dir, pebblestore.Options{Logger: log})
+	if err != nil {
+		return 0, err
+	}
+	err = fsm.Check(context.Background(), st, fsm.Config{Region: regionName}, func(string, int64, int64) {})
+	if err == nil {
+		applied, err = appliedIndex(st, regionName)
+	}
+	return applied, errors.Join(err, st.Close())
+}
+
+func appliedIndex(st store.Store, regionName string) (uint64, error) {
+	m, err := fsm.Open(st, fsm.Config{Region: regionName})
+	if err != nil {
+		return 0, err
+	}
+	index, _ := m.AppliedIndex()
+	return index, m.Close()
+}
