@@ -1,0 +1,170 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/bizra/bizra/client"
+	"github.com/bizra/bizra/fsm/federation"
+	"github.com/bizra/bizra/pci"
+	"github.com/spf13/cobra"
+)
+
+func newAgentCommand() *cobra.Command {
+	return group("agent", "Register, revoke and list the agents of a region", "",
+		`  bizra agent register --operator-key operators/eu.key --id builder --owner acme --agent-key builder.key
+  bizra agent list`,
+		newAgentRegisterCommand(), newAgentRevokeCommand(), newAgentListCommand())
+}
+
+func newAgentRegisterCommand() *cobra.Command {
+	c := &cobra.Command{Use: "register --operator-key FILE --id ID --owner OWNER (--agent-key FILE | --public-key HEX)",
+		Short: "Register an agent, so that its proofs are taken", Args: takes(),
+		Example: `  bizra agent register --operator-key operators/eu.key --id builder --owner acme --agent-key builder.key
+  bizra agent register --operator-key operators/eu.key --id builder --owner acme --public-key 9d61b19d…`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			id, err := need(cmd, "id", "name the agent: the agent_id that it signs with")
+			if err != nil {
+				return err
+			}
+			owner, err := need(cmd, "owner", "name who answers for the agent")
+			if err != nil {
+				return err
+			}
+			public, err := agentKey(cmd)
+			if err != nil {
+				return err
+			}
+			typ := cmd.Flags().Lookup("type").Value.String()
+			if typ != pci.AgentPAT && typ != pci.AgentSAT {
+				return usagef("--type %q: it must be PAT or SAT", typ)
+			}
+			c, err := dial(cmd, readRetriesMax)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			r, err := operate(cmd.Context(), cmd, c, "agent.register",
+				map[string]any{"agent_id": id, "agent_type": typ, "owner": owner, "public_key": public.String()})
+			if err != nil {
+				return err
+			}
+			return done(cmd, r, "agent %s is registered with key %v", id, public)
+		}}
+	addOperatorFlags(c)
+	c.Flags().String("id", "", "agent_id")
+	c.Flags().String("owner", "", "who answers for the agent; licences are held by owners")
+	c.Flags().String("type", pci.AgentPAT, "PAT or SAT")
+	c.Flags().String("agent-key", "", "the agent's key file; only its public key leaves this machine")
+	c.Flags().String("public-key", "", "the agent's public key, as `bizra keygen` prints it")
+	return c
+}
+
+// agentKey is the public key of the agent to register.
+func agentKey(cmd *cobra.Command) (federation.Key, error) {
+	file, text := cmd.Flags().Lookup("agent-key").Value.String(), cmd.Flags().Lookup("public-key").Value.String()
+	if (file == "") == (text == "") {
+		return federation.Key{}, usagef("give either --agent-key FILE or --public-key HEX")
+	}
+	if file != "" {
+		key, err := loadKey(cmd, "agent-key", "")
+		if err != nil {
+			return federation.Key{}, err
+		}
+		return key.Public(), nil
+	}
+	public, err := federation.ParseKey(text)
+	if err != nil {
+		return public, usagef("--public-key: %w", err)
+	}
+	return public, nil
+}
+
+func newAgentRevokeCommand() *cobra.Command {
+	c := &cobra.Command{Use: "revoke --operator-key FILE --id ID", Short: "Revoke an agent: nothing that it signs is taken any more", Args: takes(),
+		Example: "  bizra agent revoke --operator-key operators/eu.key --id builder --reason 'key lost'",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			id, err := need(cmd, "id", "name the agent")
+			if err != nil {
+				return err
+			}
+			data := map[string]any{"agent_id": id}
+			if reason := cmd.Flags().Lookup("reason").Value.String(); reason != "" {
+				data["reason"] = reason
+			}
+			c, err := dial(cmd, readRetriesMax)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			r, err := operate(cmd.Context(), cmd, c, "agent.revoke", data)
+			if err != nil {
+				return err
+			}
+			return done(cmd, r, "agent %s is revoked", id)
+		}}
+	addOperatorFlags(c)
+	c.Flags().String("id", "", "agent_id")
+	c.Flags().String("reason", "", "why, for the record")
+	return c
+}
+
+// addPageFlags are for lists; all pages are read unless --limit is given.
+func addPageFlags(c *cobra.Command) {
+	c.Flags().Int("limit", 0, fmt.Sprintf("print at most so many, 1 to %d (default: all)", client.PageItemsMax))
+}
+
+func limitFlag(cmd *cobra.Command) (int, error) {
+	n, err := cmd.Flags().GetInt("limit")
+	if err != nil {
+		return 0, err
+	}
+	if n < 0 || n > client.PageItemsMax {
+		return 0, usagef("--limit %d: it must be from 1 to %d", n, client.PageItemsMax)
+	}
+	return n, nil
+}
+
+func newAgentListCommand() *cobra.Command {
+	c := &cobra.Command{Use: "list", Short: "List the agents of a region", Args: takes(), Example: "  bizra agent list --json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			limit, err := limitFlag(cmd)
+			if err != nil {
+				return err
+			}
+			c, err := dial(cmd, readRetriesMax)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			all := client.Agents{Agents: []client.Agent{}, Next: cmd.Flags().Lookup("after").Value.String()}
+			for first := true; first || limit == 0 && all.Next != ""; first = false {
+				page, err := c.Agents(cmd.Context(), all.Next, limit)
+				if err != nil {
+					return explained(cmd, err)
+				}
+				all = client.Agents{Agents: append(all.Agents, page.Agents...), Next: page.Next}
+			}
+			return show(cmd, all, func(out io.Writer) error {
+				w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+				fmt.Fprintln(w, "AGENT\tTYPE\tOWNER\tREGISTERED\tREVOKED\tPUBLIC KEY")
+				for _, a := range all.Agents {
+					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", a.AgentID, a.AgentType, a.Owner, a.Registered, dash(a.Revoked), a.PublicKey)
+				}
+				return w.Flush()
+			})
+		}}
+	addNodeFlag(c)
+	addStaleFlag(c)
+	addPageFlags(c)
+	c.Flags().String("after", "", "begin after this agent_id")
+	return c
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

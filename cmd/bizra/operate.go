@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/bizra/bizra/client"
+	"github.com/bizra/bizra/fsm/federation"
+	"github.com/bizra/bizra/pci"
+	"github.com/spf13/cobra"
+)
+
+const operatorKeyHelp = "name the key file of an operator of the region, such as operators/eu.key"
+
+func addOperatorFlags(c *cobra.Command) {
+	addNodeFlag(c)
+	c.Flags().String("operator-key", "", "key file of an operator of the region")
+}
+
+// operate signs an action with the operator key that the command line names, submits
+// it, and gives its receipt. A refusal is an error with the reason.
+func operate(ctx context.Context, cmd *cobra.Command, c *client.Client, action string, data map[string]any) (*client.Receipt, error) {
+	key, err := loadKey(cmd, "operator-key", operatorKeyHelp)
+	if err != nil {
+		return nil, err
+	}
+	value, err := pci.FromGo(data)
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	signer := client.Signer{Key: key, AgentID: "operator-" + federation.Key(key.Public()).String()[:16]}
+	empty := ""
+	env, err := c.Complete(ctx, &client.Payload{Action: action, Data: value, StateHash: &empty}, signer)
+	if err != nil {
+		return nil, explained(cmd, err)
+	}
+	r, err := c.Submit(ctx, env.Canonical())
+	if err != nil {
+		if _, ok := errors.AsType[*pci.Reject](err); ok {
+			return nil, fmt.Errorf("%s was %w: %w", action, errRefused, err)
+		}
+		return nil, explained(cmd, err)
+	}
+	if err := r.Err(); err != nil {
+		return r, fmt.Errorf("%s was %w: %w", action, errRefused, err)
+	}
+	return r, nil
+}
+
+// done prints what an operator's action came to.
+func done(cmd *cobra.Command, r *client.Receipt, format string, args ...any) error {
+	return show(cmd, r, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, format+", entry %d of region %s\n", append(args, *orZero(r.Index), r.Region)...)
+		return err
+	})
+}
+
+func orZero(n *int64) *int64 {
+	if n == nil {
+		return new(int64)
+	}
+	return n
+}
