@@ -61,7 +61,7 @@ func TestAccessEveryRoleAndProtocol(t *testing.T) {
 		a := c.access(t, nil)
 		elapse(2 * time.Minute)
 		// Written by hand, not from Rules, so that a change of the table is seen here.
-		const all = "raft submit entries join status keys"
+		const all = "raft submit entries join status keys read"
 		expect := map[string]struct {
 			role   Role
 			allow  string
@@ -69,9 +69,9 @@ func TestAccessEveryRoleAndProtocol(t *testing.T) {
 		}{
 			"listed voter":                   {Voter, all, nil},
 			"voter that is not listed":       {Voter, all, nil},
-			"listed, removed from Raft":      {Member, "submit entries join status", ErrNotVoter},
-			"Raft non-voter, not listed":     {Member, "submit entries join status", ErrNotVoter},
-			"invited member":                 {Member, "submit entries join status", ErrNotVoter},
+			"listed, removed from Raft":      {Member, "submit entries join status read", ErrNotVoter},
+			"Raft non-voter, not listed":     {Member, "submit entries join status read", ErrNotVoter},
+			"invited member":                 {Member, "submit entries join status read", ErrNotVoter},
 			"member, invitation expired":     {Stranger, "join", ErrInvitationExpired},
 			"listed voter of another region": {Foreign, "join", ErrForeignRegion},
 			"unknown key":                    {Stranger, "join", ErrStranger},
@@ -99,8 +99,8 @@ func TestAccessEveryRoleAndProtocol(t *testing.T) {
 				t.Errorf("%s speaking an unknown protocol: %v", name, err)
 			}
 		}
-		if asked != 8*6 {
-			t.Errorf("asked %d combinations, want 48", asked)
+		if asked != 8*7 {
+			t.Errorf("asked %d combinations, want 56", asked)
 		}
 	})
 }

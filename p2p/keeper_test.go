@@ -311,6 +311,7 @@ func TestKeeperBacksOffInVirtualTime(t *testing.T) {
 		w.dial = func(peer.ID) error { return errors.New("connection refused") }
 		w.mu.Unlock()
 		elapse(10 * time.Minute)
+		synctest.Wait() // for a dial at this very moment
 		dials := w.dialled(other)
 		// 0.5+1+2+4+8+16 s, then every 30 s: about 25 dials in ten minutes.
 		if n := len(dials); n < 18 || n > 34 {
