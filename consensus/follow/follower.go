@@ -229,7 +229,12 @@ func (f *Follower) leave(p peer.ID, err error) error {
 		why = &fault{reason: leftNetwork, err: err}
 	}
 	f.metrics.left.WithLabelValues(why.reason).Inc()
-	f.set(func(s *Status) { s.LastError = fmt.Sprintf("%v: %.*s", p, statusErrorMax, why.Error()) })
+	f.set(func(s *Status) {
+		s.LastError = fmt.Sprintf("%v: %.*s", p, statusErrorMax, why.Error())
+		if why.lie() {
+			s.Refused = s.LastError
+		}
+	})
 	repeated := f.book.left(p, why, time.Now())
 	switch {
 	case why.lie():

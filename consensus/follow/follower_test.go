@@ -128,7 +128,11 @@ func TestFollowerGoesToTheNextPeer(t *testing.T) {
 		{"it hangs up", func(*origin) handler { return func(context.Context, Stream) error { return nil } }, leftNetwork, 0},
 		{"it says nothing", func(*origin) handler { return hang }, leftSilent, 15 * time.Second},
 		{"it falls silent", func(o *origin) handler {
-			return relay(serves(o.server()), func(f *frame, _ io.Writer) bool { return f.Kind != frameHeartbeat && f.First < 50 })
+			frames := 0
+			return relay(serves(o.server()), func(*frame, io.Writer) bool {
+				frames++
+				return frames == 1
+			})
 		}, leftSilent, 15 * time.Second},
 		{"it trickles", func(*origin) handler {
 			return func(_ context.Context, s Stream) error {
@@ -184,52 +188,66 @@ func TestAgeGrowsThroughAChain(t *testing.T) {
 	bubble(t, func(t *testing.T, n *mesh) {
 		fed := openFed()
 		o := newOrigin(t, fed, "a").grow(20)
-		n.add("voter", serves(o.server()))
+		life, kill := context.WithCancel(n.ctx)
+		voter := serves(o.server())
+		meshes := [2]*mesh{newMesh(n.ctx), newMesh(n.ctx)}
+		meshes[0].add("voter", func(_ context.Context, s Stream) error { return voter(life, s) })
 		var members [2]*run
-		var others [2]*mesh
 		for i := range members {
-			others[i] = newMesh(n.ctx)
-			members[i] = start(t, fed, others[i], func(c *Config) { c.Host = namedHost{id: peer.ID(fmt.Sprint("m", i))} })
-		}
-		for i := range members {
+			feed := NewFeed(0)
+			members[i] = start(t, fed, meshes[i], func(c *Config) {
+				c.Host, c.OnAdvance = namedHost{id: peer.ID(fmt.Sprint("member", i))}, feed.Advance
+			})
 			cfg := o.serverConfig()
-			cfg.View, cfg.Age, cfg.Feed = members[i].replica.View, members[i].f.Age, NewFeed(0)
+			cfg.View, cfg.Age, cfg.Feed = members[i].replica.View, members[i].f.Age, feed
 			srv, err := newServer(cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
-			feed := cfg.Feed
-			members[i].f.cfg.OnAdvance = feed.Advance
-			others[1-i].add(peer.ID(fmt.Sprint("m", i)), serves(srv))
-			others[i].add("voter", n.peers["voter"])
+			meshes[1-i].add(peer.ID(fmt.Sprint("member", i)), serves(srv))
 		}
-		pass(time.Minute)
-		for _, m := range members {
-			sameAs(t, o, m.replica)
-			if a := m.f.Age(); a > 10*time.Second {
-				t.Fatalf("while the voter is there the age is %v", a)
+		meshes[1].add("voter", nil) // it never reaches the voter
+		for range 10 {
+			pass(30 * time.Second)
+			o.grow(1)
+			synctest.Wait()
+			for i, m := range members {
+				sameAs(t, o, m.replica)
+				if a := m.f.Age(); a > 10*time.Second {
+					t.Fatalf("while the voter is there, member %d is %v old", i, a)
+				}
 			}
 		}
-		// The voter goes on without being heard: its streams end and no new one opens.
-		for i := range others {
-			others[i].add("voter", nil)
+		meshes[0].add("voter", nil)
+		kill()
+		o.grow(5)
+		for i := range 20 {
+			pass(30 * time.Second)
+			for j, m := range members {
+				if a, least := m.f.Age(), time.Duration(i+1)*30*time.Second; a < least || a > least+15*time.Second {
+					t.Fatalf("%v after the voter went, member %d is %v old", least, j, a)
+				}
+			}
 		}
-		if i := 1 - indexOf(t, members, "voter"); members[i].f.Status().Peer == "voter" {
-			t.Fatal("both follow the voter; the chain was not made")
+		if meshes[0].opened("member1") < 2 || meshes[1].opened("member0") < 2 {
+			t.Fatal("the members did not try each other: nothing was shown")
 		}
-		_ = members
+		if counted(t, members[0].f.metrics.left, leftStale) == 0 {
+			t.Fatal("nobody was left for being stale")
+		}
+		meshes[0].add("voter", voter)
 		pass(time.Minute)
-	})
-}
-
-func indexOf(t *testing.T, members [2]*run, p peer.ID) int {
-	for i, m := range members {
-		if m.f.Status().Peer == p {
-			return i
+		for i, m := range members {
+			sameAs(t, o, m.replica)
+			if a := m.f.Age(); a > 10*time.Second {
+				t.Fatalf("after the voter came back, member %d is %v old", i, a)
+			}
+			_ = m.stop()
 		}
-	}
-	t.Fatalf("nobody follows %v", p)
-	return -1
+		n.wg.Wait()
+		meshes[0].wg.Wait()
+		meshes[1].wg.Wait()
+	})
 }
 
 func TestReplicaThatDivergedStops(t *testing.T) {
@@ -241,8 +259,9 @@ func TestReplicaThatDivergedStops(t *testing.T) {
 	}{
 		{"an entry gives another outcome", func(t *testing.T, o *origin) *fsm.Machine {
 			m := replicaOf(t, fed, "a")
-			other := newOrigin(t, fed, "a").grow(2) // the same two sessions, signed at another time
-			other.now += 5
+			other := newOrigin(t, fed, "a")
+			other.opened = 2 // the sessions that the origin opens with its entries 3 and 4
+			other.grow(2)
 			if err := m.ApplyEntries(other.entries()); err != nil {
 				t.Fatal(err)
 			}
@@ -280,7 +299,7 @@ func TestReplicaThatDivergedStops(t *testing.T) {
 				n.add("v3", nil)
 				r := startWith(t, m, n)
 				pass(time.Minute)
-				if s := r.f.Status(); s.Diverged != "" || !strings.Contains(s.LastError, c.wants) {
+				if s := r.f.Status(); s.Diverged != "" || !strings.Contains(s.Refused, c.wants) {
 					t.Fatalf("one peer of three was enough: %+v", s)
 				}
 				n.add("v2", serves(o.server()))
@@ -370,7 +389,7 @@ func TestSignaturesAreVerifiedWhereAsked(t *testing.T) {
 					_ = r.stop()
 					return
 				}
-				if int(r.replica.Size()) != honest || !strings.Contains(r.f.Status().LastError, errSignature.Error()) {
+				if int(r.replica.Size()) != honest || !strings.Contains(r.f.Status().Refused, errSignature.Error()) {
 					t.Fatalf("%d entries were taken, %d are honest: %s", r.replica.Size(), honest, r.f.Status().LastError)
 				}
 				prefixOf(t, o, r.replica)

@@ -19,6 +19,7 @@ type Status struct {
 	Age         time.Duration // [Follower.Age]
 	LastAdvance time.Time     // zero before the first
 	LastError   string        // why the last peer was left; its peer's text is in quotes
+	Refused     string        // what a peer was put aside for since the replica moved last
 	Diverged    string        // why the follower stopped, "" unless the replica diverged
 }
 
@@ -66,7 +67,7 @@ func (f *Follower) heard(fr *frame, received time.Time, advanced bool) {
 		f.status.LagMillis = max(0, fr.TimeMillis-f.at.timeMillis)
 	}
 	if advanced {
-		f.status.LastAdvance = received
+		f.status.LastAdvance, f.status.Refused = received, ""
 	}
 	if f.status.LagEntries > 0 || fr.Seals != f.at.seals {
 		return
