@@ -172,24 +172,32 @@ func sameAs(t testing.TB, o *origin, replica *fsm.Machine) {
 // prefixOf fails unless all that a replica holds is the origin's.
 func prefixOf(t testing.TB, o *origin, replica *fsm.Machine) {
 	t.Helper()
+	if err := differs(o, replica); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// differs says what a replica holds that is not the origin's. The replica must be at rest.
+func differs(o *origin, replica *fsm.Machine) error {
 	v1, err1 := o.m.View()
 	v2, err2 := replica.View()
 	if err := errors.Join(err1, err2); err != nil {
-		t.Fatal(err)
+		return err
 	}
 	defer func() { _, _ = v1.Close(), v2.Close() }()
 	r1, err1 := v1.Ledger().Root(replica.Size())
 	r2, err2 := v2.Ledger().Root(replica.Size())
 	if err := errors.Join(err1, err2); err != nil || r1 != r2 {
-		t.Fatalf("the replica's %d entries are not the origin's: %v", replica.Size(), err)
+		return fmt.Errorf("the replica's %d entries are not the origin's: %w", replica.Size(), err)
 	}
 	for n := range v2.Seals() {
 		s1, err1 := v1.SealAt(n)
 		s2, err2 := v2.SealAt(n)
 		if err := errors.Join(err1, err2); err != nil || string(s1.Body()) != string(s2.Body()) {
-			t.Fatalf("seal %d: %v, %v: %v", n, s1, s2, err)
+			return fmt.Errorf("seal %d: %v, %v: %w", n, s1, s2, err)
 		}
 	}
+	return nil
 }
 
 var errReset = errors.New("stream reset")
