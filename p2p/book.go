@@ -163,7 +163,7 @@ func writeDurably(path string, content []byte) (err error) {
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
 	temporary := path + ".new"
-	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600) //nolint:gosec // the node's own home names it
 	if err != nil {
 		return err
 	}

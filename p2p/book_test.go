@@ -107,11 +107,11 @@ func TestBookIsBounded(t *testing.T) {
 func TestBookOfNoUse(t *testing.T) {
 	id := idOf(t, testfed.Key("p"))
 	entry := func(members string) string { return `{"peers":[{` + members + `}],"v":1}` }
-	good := fmt.Sprintf(`"id":"%s","addresses":["/ip4/1.2.3.4/tcp/1"],"seen_ms":1`, id)
+	good := fmt.Sprintf(`"id":%q,"addresses":["/ip4/1.2.3.4/tcp/1"],"seen_ms":1`, id.String())
 	for name, text := range map[string]string{
 		"empty": "", "cut off": entry(good)[:40], "another version": `{"peers":[],"v":2}`, "unknown member": entry(good + `,"x":1`),
 		"no identity": entry(`"id":"x","addresses":[],"seen_ms":1`), "twice the member": entry(good + `,"seen_ms":1`),
-		"too many addresses": entry(fmt.Sprintf(`"id":"%s","seen_ms":1,"addresses":[%s"/"]`, id, strings.Repeat(`"/",`, AddressesMax))),
+		"too many addresses": entry(fmt.Sprintf(`"id":%q,"seen_ms":1,"addresses":[%s"/"]`, id.String(), strings.Repeat(`"/",`, AddressesMax))),
 		"too long":           entry(good) + strings.Repeat(" ", BookBytesMax),
 	} {
 		path := filepath.Join(t.TempDir(), "peers.json")

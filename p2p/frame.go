@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
+	"math"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -34,27 +34,23 @@ var (
 	ErrFrameVersion = errors.New("message is of an unknown version")
 )
 
-// The two modes are immutable once made.
-var (
-	encoding = sync.OnceValues(func() (cbor.EncMode, error) { return cbor.CoreDetEncOptions().EncMode() })
-	decoding = sync.OnceValues(func() (cbor.DecMode, error) {
-		return cbor.DecOptions{
-			DupMapKey:         cbor.DupMapKeyEnforcedAPF,
-			MaxNestedLevels:   messageNestedMax,
-			MaxArrayElements:  messageElementsMax,
-			MaxMapPairs:       messagePairsMax,
-			IndefLength:       cbor.IndefLengthForbidden,
-			TagsMd:            cbor.TagsForbidden,
-			ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
-			UTF8:              cbor.UTF8RejectInvalid,
-			FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
-		}.DecMode()
-	})
-)
+func decoding() (cbor.DecMode, error) {
+	return cbor.DecOptions{
+		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
+		MaxNestedLevels:   messageNestedMax,
+		MaxArrayElements:  messageElementsMax,
+		MaxMapPairs:       messagePairsMax,
+		IndefLength:       cbor.IndefLengthForbidden,
+		TagsMd:            cbor.TagsForbidden,
+		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+		UTF8:              cbor.UTF8RejectInvalid,
+		FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
+	}.DecMode()
+}
 
 // Marshal writes a message in core deterministic CBOR, without a frame.
 func Marshal(message any) ([]byte, error) {
-	mode, err := encoding()
+	mode, err := cbor.CoreDetEncOptions().EncMode()
 	if err != nil {
 		return nil, fmt.Errorf("encode message: %w", err)
 	}
@@ -85,11 +81,11 @@ func WriteMessage(w io.Writer, bytesMax int, message any) error {
 		return err
 	}
 	n := 1 + len(body)
-	if n > bytesMax {
+	if n > min(bytesMax, math.MaxInt32) {
 		return fmt.Errorf("%w: %d bytes, at most %d", ErrFrameTooLong, n, bytesMax)
 	}
 	frame := make([]byte, 0, FrameHeaderBytes+n)
-	frame = binary.BigEndian.AppendUint32(frame, uint32(n))
+	frame = binary.BigEndian.AppendUint32(frame, uint32(n)) //nolint:gosec // at most MaxInt32
 	frame = append(frame, FrameVersion)
 	frame = append(frame, body...)
 	if _, err := w.Write(frame); err != nil {
