@@ -40,8 +40,9 @@ type Node struct {
 	api    *api.Server
 	listen net.Listener
 
-	asker *link.Asker
-	seals atomic.Pointer[link.Seals] // nil on a member
+	asker  *link.Asker
+	seals  atomic.Pointer[link.Seals]  // nil on a member
+	voters atomic.Pointer[link.Voters] // nil on a member
 
 	region   atomic.Pointer[region.Region] // nil on a member
 	follower atomic.Pointer[follow.Follower]

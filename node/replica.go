@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/bizra/bizra/consensus/follow"
@@ -146,38 +145,6 @@ func (n *Node) endMember() error {
 		return nil
 	}
 	return stop()
-}
-
-// becomeVoter is called when the leader has handed over the region's keys: the
-// follower's copy goes, and Raft brings the state again, from the beginning.
-func (n *Node) becomeVoter(from peer.ID) error {
-	if n.region.Load() != nil {
-		return nil // it was told before
-	}
-	if err := n.endMember(); err != nil {
-		return err
-	}
-	n.follower.Store(nil)
-	if err := os.RemoveAll(n.home.path(folderFollow)); err != nil {
-		return err
-	}
-	r, err := n.newRegion()
-	if err != nil {
-		return err
-	}
-	senders := []raft.ServerID{raft.ServerID(from.String())}
-	for _, id := range n.access.OwnRegion() {
-		senders = append(senders, raft.ServerID(id.String()))
-	}
-	started := make(chan error, 1)
-	n.workers.Go(func() {
-		n.runVoter(r, func(ctx context.Context) error {
-			err := r.StartAsAdded(ctx, senders)
-			started <- err
-			return err
-		})
-	})
-	return <-started
 }
 
 // raftPeers implements p2p.AccessConfig.Raft.

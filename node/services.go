@@ -10,7 +10,6 @@ import (
 	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/pci"
 	"github.com/hashicorp/raft"
-	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 // startServices puts up what the nodes of a region say to each other. All of it stands
@@ -39,6 +38,9 @@ func (n *Node) startServices(context.Context) (err error) {
 		return err
 	}
 	n.onClose(n.intake.Close)
+	if err := n.serveKeys(); err != nil {
+		return err
+	}
 	n.onClose(n.closeReplica)
 	return nil
 }
@@ -46,7 +48,12 @@ func (n *Node) startServices(context.Context) (err error) {
 // closeReplica ends Raft or the follower, and with it the state. It comes before the
 // services, so that a leader hands over while its voters can still reach it.
 func (n *Node) closeReplica() error {
+	n.mu.Lock()   // what runVoter is starting is started, and nothing after it
+	n.mu.Unlock() //nolint:staticcheck // see above
 	var errs []error
+	if v := n.voters.Load(); v != nil {
+		errs = append(errs, v.Close())
+	}
 	if s := n.seals.Load(); s != nil {
 		errs = append(errs, s.Close())
 	}
@@ -111,20 +118,16 @@ func (n *Node) readStale(_ context.Context, fn func(link.StateView) error) error
 	return errors.Join(fn(v), v.Close())
 }
 
-// voterStarted puts up what a voter does beside Raft.
-func (n *Node) voterStarted(r *region.Region) {
-	seals, err := link.NewSeals(link.SealsConfig{Self: n.host.ID(), Voters: func() []peer.ID { return link.RaftVoters(r.Configuration()) },
-		Read: n.readStale, Ask: n.asker.Seals, OnDiverged: func(d *link.Divergence) { n.fail(d) }, Logger: n.log})
-	if err != nil {
-		n.fail(err)
-		return
-	}
-	n.seals.Store(seals)
-}
-
 // noteResult passes on what others wait for.
 func (n *Node) noteResult(res *fsm.Result) {
 	if s := n.seals.Load(); s != nil && res.Seal != nil {
 		s.Sealed()
+	}
+	v := n.voters.Load()
+	if v != nil && res.VotersChanged {
+		v.Changed()
+	}
+	if v != nil && res.Transfer != nil {
+		v.Transfer(*res.Transfer)
 	}
 }

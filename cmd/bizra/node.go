@@ -1,0 +1,265 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/bizra/bizra/consensus/region"
+	"github.com/bizra/bizra/node"
+	"github.com/spf13/cobra"
+)
+
+// Where a node listens if nothing else is said.
+const (
+	httpDefault   = "127.0.0.1:8420"
+	listenTCP     = "/ip4/0.0.0.0/tcp/4420"
+	listenQUIC    = "/ip4/0.0.0.0/udp/4420/quic-v1"
+	shutdownGrace = 30 * time.Second
+)
+
+func newNodeCommand() *cobra.Command {
+	c := &cobra.Command{Use: "node --home DIR", Short: "Run a node", Args: takes(),
+		Long: `node runs the node whose home is DIR: a voter made by "bizra federation new", or a
+member made by "bizra federation invite". When it listens it prints one line,
+
+  ready NAME MULTIADDR HTTP-URL
+
+and then runs until it is told to stop (SIGINT or SIGTERM: it finishes what is under
+way and hands over leadership first) or must stop, which it explains.
+
+A region is founded once all of its voters have started. The first is started alone;
+the others are told where it is with --join. Later starts need no --join.`,
+		Example: `  bizra node --home demo/eu-1 --listen /ip4/127.0.0.1/tcp/4421 --http 127.0.0.1:8421
+  bizra node --home demo/eu-2 --listen /ip4/127.0.0.1/tcp/4422 --http 127.0.0.1:8422 \
+      --join /ip4/127.0.0.1/tcp/4421/p2p/12D3KooW…`,
+		RunE: runNode}
+	c.Flags().String("home", "", "the node's home")
+	c.Flags().StringArray("listen", []string{listenTCP, listenQUIC}, "multiaddr to listen on; may be repeated")
+	c.Flags().StringArray("announce", nil, "multiaddr to tell others instead, for a node behind NAT; may be repeated")
+	c.Flags().Bool("port-map", false, "ask the router for a port (UPnP, NAT-PMP)")
+	c.Flags().String("http", httpDefault, "address of the HTTP interface; \"\" for none")
+	c.Flags().StringArray("join", nil, "multiaddr with /p2p/ID of a node of the federation; may be repeated")
+	c.Flags().String("pin", "", "digest that the federation document must have")
+	addLogFlag(c)
+	addTuningFlags(c)
+	return c
+}
+
+func addLogFlag(c *cobra.Command) {
+	c.Flags().String("log", "info", "what is logged to standard error: debug, info, warn or error")
+}
+
+// addTuningFlags adds what tests and unusual disks need.
+func addTuningFlags(c *cobra.Command) {
+	c.Flags().Uint64("snapshot-entries", 0, "Raft log entries between snapshots (0: 8192)")
+	c.Flags().Uint64("trailing-entries", 0, "Raft log entries kept behind a snapshot (0: 16384)")
+	c.Flags().Duration("seal-interval", 0, "time between seals while the ledger grows (0: 1s)")
+	for _, name := range []string{"snapshot-entries", "trailing-entries", "seal-interval"} {
+		_ = c.Flags().MarkHidden(name) // the flag was just added
+	}
+}
+
+func tuning(cmd *cobra.Command) (region.Config, error) {
+	var cfg region.Config
+	var err1, err2, err3 error
+	cfg.SnapshotEntries, err1 = cmd.Flags().GetUint64("snapshot-entries")
+	cfg.TrailingEntries, err2 = cmd.Flags().GetUint64("trailing-entries")
+	cfg.SealInterval, err3 = cmd.Flags().GetDuration("seal-interval")
+	return cfg, errors.Join(err1, err2, err3)
+}
+
+// logger logs to standard error at the level that --log names.
+func logger(cmd *cobra.Command) (*slog.Logger, error) {
+	var level slog.Level
+	text, err := cmd.Flags().GetString("log")
+	if err != nil {
+		return nil, err
+	}
+	if err := level.UnmarshalText([]byte(text)); err != nil {
+		return nil, usagef("--log %q: it must be debug, info, warn or error", text)
+	}
+	return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level})), nil
+}
+
+func nodeConfig(cmd *cobra.Command) (cfg node.Config, err error) {
+	if cfg.Home, err = need(cmd, "home", "name the node's home, which `bizra federation new` makes"); err != nil {
+		return cfg, err
+	}
+	var errs [6]error
+	cfg.Listen, errs[0] = cmd.Flags().GetStringArray("listen")
+	cfg.Announce, errs[1] = cmd.Flags().GetStringArray("announce")
+	cfg.PortMap, errs[2] = cmd.Flags().GetBool("port-map")
+	cfg.HTTP, errs[3] = cmd.Flags().GetString("http")
+	cfg.Join, errs[4] = cmd.Flags().GetStringArray("join")
+	cfg.Raft, errs[5] = tuning(cmd)
+	if err := errors.Join(errs[:]...); err != nil {
+		return cfg, err
+	}
+	if pin := cmd.Flags().Lookup("pin").Value.String(); pin != "" {
+		b, err := hex.DecodeString(pin)
+		if err != nil || len(b) != 32 {
+			return cfg, usagef("--pin %q: a digest has 64 hexadecimal digits; `bizra federation show` prints it", pin)
+		}
+		cfg.Pin = (*[32]byte)(b)
+	}
+	cfg.Version = programVersion()
+	cfg.Log, err = logger(cmd)
+	return cfg, err
+}
+
+func runNode(cmd *cobra.Command, _ []string) error {
+	cfg, err := nodeConfig(cmd)
+	if err != nil {
+		return err
+	}
+	n, err := node.Start(cmd.Context(), cfg)
+	if err != nil {
+		return err
+	}
+	if err := announce(cmd, n); err != nil {
+		return errors.Join(err, n.Close(context.WithoutCancel(cmd.Context())))
+	}
+	return untilStopped(cmd, n)
+}
+
+// ready is the line that a node prints when it listens.
+type ready struct {
+	Ready     string   `json:"ready"` // the node's name
+	Address   string   `json:"address"`
+	Addresses []string `json:"addresses"`
+	HTTP      string   `json:"http"`
+}
+
+func announce(cmd *cobra.Command, n *node.Node) error {
+	r := ready{Ready: n.Name(), Addresses: n.Addresses(), HTTP: n.HTTPAddress()}
+	r.Address = "none" // of a node that does not listen
+	if len(r.Addresses) > 0 {
+		r.Address = r.Addresses[0]
+	}
+	return show(cmd, r, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "ready %s %s %s\n", r.Ready, r.Address, orNone(r.HTTP))
+		return err
+	})
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+// untilStopped runs nodes until the command is interrupted or one of them must stop.
+func untilStopped(cmd *cobra.Command, nodes ...*node.Node) error {
+	ctx, stop := context.WithCancelCause(cmd.Context())
+	defer stop(nil)
+	for _, n := range nodes {
+		go func() {
+			select {
+			case <-n.Failed():
+				stop(fmt.Errorf("node %s has stopped: %w", n.Name(), n.Failure()))
+			case <-ctx.Done():
+			}
+		}()
+	}
+	<-ctx.Done()
+	var err error
+	if cmd.Context().Err() == nil {
+		err = context.Cause(ctx)
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+	defer cancel()
+	for _, n := range nodes {
+		err = errors.Join(err, n.Close(grace))
+	}
+	return err
+}
+
+func newFsckCommand() *cobra.Command {
+	c := &cobra.Command{Use: "fsck --home DIR", Short: "Derive everything again from what is on a node's disk, and compare", Args: takes(),
+		Long: `fsck checks the ledger's hashes and indexes, re-executes every entry, and compares
+root, state, every session and every seal with what is on the disk. The node must not
+be running. It changes nothing.`,
+		Example: "  bizra fsck --home demo/eu-1",
+		RunE:    runFsck}
+	c.Flags().String("home", "", "the node's home")
+	c.Flags().String("scratch", "", "folder for the copy that is derived (default: the system's)")
+	return c
+}
+
+func runFsck(cmd *cobra.Command, _ []string) error {
+	home, err := need(cmd, "home", "name the node's home")
+	if err != nil {
+		return err
+	}
+	bar := newProgress(cmd, 100)
+	report, err := node.Fsck(cmd.Context(), home, cmd.Flags().Lookup("scratch").Value.String(), func(_ string, done, total int64) {
+		bar.at(100 * done / max(total, 1))
+	})
+	bar.done()
+	if err != nil {
+		return err
+	}
+	result := struct {
+		Home     string `json:"home"`
+		Entries  int64  `json:"entries"`
+		Sessions int64  `json:"sessions"`
+		Agents   int64  `json:"agents"`
+		Seals    int64  `json:"seals"`
+		Applied  uint64 `json:"applied_index"`
+		Root     string `json:"root"`
+		State    string `json:"state"`
+	}{home, report.Entries, report.Sessions, report.Agents, report.Seals, report.Applied, hex.EncodeToString(report.Root[:]), hex.EncodeToString(report.State[:])}
+	return show(cmd, result, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "%s is sound: %d entries re-executed, %d sessions, %d agents, %d seals\nroot   %s\nstate  %s\n",
+			filepath.Clean(home), report.Entries, report.Sessions, report.Agents, report.Seals, result.Root, result.State)
+		return err
+	})
+}
+
+func newDevCommand() *cobra.Command {
+	c := &cobra.Command{Use: "dev", Short: "Run a whole region in one process, to try things on", Args: takes(),
+		Long: `dev makes a federation with open registration, so that an agent is registered by its
+first accepted proof, and runs all of its nodes in this process until it is told to
+stop. Its data go with it, unless --dir keeps them.`,
+		Example: `  bizra dev
+  bizra dev --voters 1 --dir ./dev   # keeps its data and can be started again`,
+		RunE: runDev}
+	c.Flags().Int("regions", 1, "regions; they do not watch each other yet")
+	c.Flags().Int("voters", 3, "voters of each region: 1, 3 or 5")
+	c.Flags().String("dir", "", "folder to keep the data in")
+	c.Flags().String("http", httpDefault, "address of the first node's HTTP interface; the others take the next ports")
+	addLogFlag(c)
+	return c
+}
+
+func runDev(cmd *cobra.Command, _ []string) (err error) {
+	log, err := logger(cmd)
+	if err != nil {
+		return err
+	}
+	dir := cmd.Flags().Lookup("dir").Value.String()
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "bizra-dev-"); err != nil {
+			return fmt.Errorf("make a folder for the data: %w", err)
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		dir = filepath.Join(dir, "federation")
+	}
+	d, err := openDev(cmd, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.close()) }()
+	if err := d.start(cmd, log); err != nil {
+		return err
+	}
+	return untilStopped(cmd, d.take()...)
+}
