@@ -169,13 +169,21 @@ func (a *Asker) Status(ctx context.Context, p peer.ID, seals ...int64) (*Status,
 	if err := p2p.CallLimit(ctx, a.cfg.Host, p, p2p.ProtocolStatus, statusResponseBytesMax, &statusRequest{Seals: seals}, &s); err != nil {
 		return nil, fmt.Errorf("ask %v for its status: %w", p, err)
 	}
-	if s.Region != a.cfg.Region {
-		return nil, fmt.Errorf("ask %v for its status: it is of region %.63q, not %q", p, s.Region, a.cfg.Region)
-	}
-	if len(s.Seals) > statusSealsLast+SealsAskedMax || len(s.Version) > statusTextBytesMax || len(s.Role) > statusTextBytesMax || s.Phase > region.PhasePast {
-		return nil, fmt.Errorf("ask %v for its status: %w", p, p2p.ErrFrameMalformed)
+	if err := a.check(p, &s); err != nil {
+		return nil, err
 	}
 	return &s, nil
+}
+
+// check bounds what another node says of itself.
+func (a *Asker) check(p peer.ID, s *Status) error {
+	if s.Region != a.cfg.Region {
+		return fmt.Errorf("ask %v for its status: it is of region %.63q, not %q", p, s.Region, a.cfg.Region)
+	}
+	if len(s.Seals) > statusSealsLast+SealsAskedMax || len(s.Version) > statusTextBytesMax || len(s.Role) > statusTextBytesMax || s.Phase > region.PhasePast {
+		return fmt.Errorf("ask %v for its status: %w", p, p2p.ErrFrameMalformed)
+	}
+	return nil
 }
 
 // Clock asks another voter for its time, as [region.Config] wants it.

@@ -89,7 +89,7 @@ func decodeConfiguration(b []byte) (c raft.Configuration, err error) {
 // checkOutgoing keeps a boundary from being sent in place of the entry that it stands for.
 func checkOutgoing(request *raft.AppendEntriesRequest) error {
 	for _, entry := range request.Entries {
-		if entry.Type == boundaryType {
+		if entry != nil && entry.Type == boundaryType {
 			return fmt.Errorf("entry at index %d is known by its term only: %w", entry.Index, raft.ErrLogNotFound)
 		}
 	}

@@ -30,9 +30,14 @@ func clockOffset(others []time.Duration) time.Duration {
 	return high
 }
 
-// clockJumped says how far the wall clock has moved beside the monotonic one since base.
-func clockJumped(base, now time.Time) time.Duration {
-	return now.Round(0).Sub(base.Round(0)) - now.Sub(base)
+// clockLook is when the clock was last found right, by both clocks of this machine.
+type clockLook struct{ monotonic, wall time.Time }
+
+func lookAt(now time.Time) clockLook { return clockLook{now, now.Round(0)} }
+
+// jumped says how far the wall clock has moved beside the monotonic one since.
+func (l clockLook) jumped(now time.Time) time.Duration {
+	return now.Round(0).Sub(l.wall) - now.Sub(l.monotonic)
 }
 
 // askClocks measures the other voters' clocks, all at once. It returns when all have answered, or when clockPatience has passed and
@@ -88,7 +93,7 @@ func (r *Region) askClock(ctx context.Context, id raft.ServerID) *time.Duration 
 func (r *Region) checkClock(ctx context.Context) error {
 	offset := clockOffset(r.askClocks(ctx))
 	if offset.Abs() <= clockOffMax {
-		r.clockBase.Store(time.Now())
+		r.clockBase.Store(lookAt(time.Now()))
 		return nil
 	}
 	r.cfg.Hooks.ClockOff(-offset)
@@ -97,6 +102,6 @@ func (r *Region) checkClock(ctx context.Context) error {
 
 // clockSteady says whether the wall clock has not been set since it was last found right.
 func (r *Region) clockSteady() bool {
-	base, ok := r.clockBase.Load().(time.Time)
-	return ok && clockJumped(base, time.Now()).Abs() <= clockJumpMax
+	look, ok := r.clockBase.Load().(clockLook)
+	return ok && look.jumped(time.Now()).Abs() <= clockJumpMax
 }

@@ -237,9 +237,13 @@ func (c *cluster) others(n *node) []*node {
 
 // propose commits one proof through a node.
 func (n *node) propose(limit time.Duration, proof string) error {
+	return n.proposeTo(n.current(), limit, proof)
+}
+
+func (n *node) proposeTo(r *Region, limit time.Duration, proof string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	_, err := n.current().intake.propose(ctx, [][]byte{[]byte(proof)})
+	_, err := r.intake.propose(ctx, [][]byte{[]byte(proof)})
 	return err
 }
 
