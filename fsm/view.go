@@ -150,6 +150,15 @@ func (v *View) Agent(id string) (*Agent, error) {
 	return &a, err
 }
 
+// AgentByKey finds the agent that a public key belongs to, or [ErrNotFound].
+func (v *View) AgentByKey(key [32]byte) (*Agent, error) {
+	id, err := v.snap.Get(stateKeyOf(stateKey, string(key[:])))
+	if err != nil {
+		return nil, fmt.Errorf("agent of key %s: %w", hexOf(key[:]), err)
+	}
+	return v.Agent(string(id))
+}
+
 // Voters are the nodes that are to vote in the region's Raft.
 func (v *View) Voters() ([]Voter, error) {
 	var vs voters

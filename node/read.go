@@ -167,3 +167,27 @@ func (n *Node) awaitSize(ctx context.Context, size int64) error {
 		}
 	}
 }
+
+// isClient says whether a peer's key is a registered agent's or an operator's of the
+// region, who may submit proofs over libp2p. Where registration is open, anybody may.
+func (n *Node) isClient(p peer.ID) bool {
+	doc := n.home.Document
+	if doc == nil {
+		return false
+	}
+	key, err := p2p.NodeKey(p)
+	own, ok := doc.Region(n.home.Identity.Region)
+	if err != nil || !ok {
+		return false
+	}
+	if own.IsOperator(key) || doc.Constitution.OpenRegistration {
+		return true
+	}
+	v, err := n.state.View()
+	if err != nil {
+		return false
+	}
+	defer func() { _ = v.Close() }() // a view of memory; nothing can be lost
+	a, err := v.AgentByKey(key)
+	return err == nil && a.RevokedMillis == 0 && a.PublicKey == key
+}

@@ -21,19 +21,22 @@ type Role uint8
 // The roles, from least to most.
 const (
 	Stranger Role = iota // neither listed in the document nor invited, or its invitation has run out
+	Client               // an agent in the own region's registry, or one of its operators: it submits proofs and is no node
 	Foreign              // a listed voter of another region
 	Member               // a node of the own region that does not vote: invited, a Raft non-voter, or listed but not (or no longer) voting
 	Voter                // votes in the own region's Raft now
 )
 
 // Roles lists every role.
-func Roles() []Role { return []Role{Stranger, Foreign, Member, Voter} }
+func Roles() []Role { return []Role{Stranger, Client, Foreign, Member, Voter} }
 
 // String is the role's name in logs, in `bizra peers` and in docs/network.md.
 func (r Role) String() string {
 	switch r {
 	case Stranger:
 		return "stranger"
+	case Client:
+		return "client"
 	case Foreign:
 		return "foreign"
 	case Member:
@@ -51,6 +54,7 @@ var (
 	ErrUnknownProtocol   = errors.New("protocol is not known here")
 	ErrStranger          = errors.New("peer is neither listed in the federation document nor invited")
 	ErrInvitationExpired = errors.New("peer's invitation has expired")
+	ErrClient            = errors.New("an agent's key submits proofs and does nothing else")
 	ErrForeignRegion     = errors.New("peer is of another region")
 	ErrNotVoter          = errors.New("peer is not a current voter of this region")
 )
@@ -69,7 +73,7 @@ func Rules() []Rule {
 	region := []Role{Member, Voter}
 	return []Rule{
 		{ProtocolRaft, []Role{Voter}, "only those who vote may send Raft RPCs; a non-voter only receives them"},
-		{ProtocolSubmit, region, "any node of the region forwards proofs to the leader"},
+		{ProtocolSubmit, []Role{Client, Member, Voter}, "registered agents submit proofs to any node of their region, which forwards them to the leader"},
 		{ProtocolEntries, region, "members follow the region's ledger"},
 		{ProtocolJoin, Roles(), "a newcomer needs the document; a stranger gets nothing else, and not often"},
 		{ProtocolStatus, region, "clocks, progress and seals are compared inside the region"},
@@ -104,6 +108,9 @@ type AccessConfig struct {
 	// knows none; then the document's voters count as the current ones. It is called for
 	// every stream and every Raft RPC, so it must be quick and must not block.
 	Raft func() (peers RaftPeers, ok bool)
+	// Client says whether the key of a peer that is no node is a registered agent's or an
+	// operator's of the own region. It is called as often as Raft. Default: nobody's is.
+	Client func(p peer.ID) bool
 	// Logger takes refusals; the default is slog.Default().
 	Logger *slog.Logger
 }
@@ -111,6 +118,9 @@ type AccessConfig struct {
 func (c AccessConfig) withDefaults() AccessConfig {
 	if c.Raft == nil {
 		c.Raft = func() (RaftPeers, bool) { return RaftPeers{}, false }
+	}
+	if c.Client == nil {
+		c.Client = func(peer.ID) bool { return false }
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -230,13 +240,13 @@ func (a *Access) role(p peer.ID) (role Role, expired bool) {
 	a.mu.Lock()
 	ad, ok := a.admitted[p]
 	a.mu.Unlock()
-	if !ok {
-		return Stranger, false
+	if ok && time.Now().Before(ad.expires) {
+		return Member, false
 	}
-	if !time.Now().Before(ad.expires) {
-		return Stranger, true
+	if a.cfg.Client(p) {
+		return Client, false
 	}
-	return Member, false
+	return Stranger, ok
 }
 
 // RegionOf names the region that a peer belongs to, "" for a stranger.
@@ -281,6 +291,8 @@ func (a *Access) judge(p peer.ID, proto protocol.ID) error {
 		return ErrInvitationExpired
 	case role == Stranger:
 		return ErrStranger
+	case role == Client:
+		return ErrClient
 	case role == Foreign:
 		return ErrForeignRegion
 	default:

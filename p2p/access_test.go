@@ -35,6 +35,7 @@ func newCast(t *testing.T) *cast {
 		"invited member":                 idOf(t, testfed.Key("member")),
 		"member, invitation expired":     idOf(t, testfed.Key("late")),
 		"listed voter of another region": idOf(t, fed.Nodes["b"][0]),
+		"registered agent":               idOf(t, testfed.Key("agent")),
 		"unknown key":                    idOf(t, testfed.Key("stranger")),
 	}}
 	c.raft = NewRaftPeers([]peer.ID{c.peers["listed voter"], idOf(t, fed.Nodes["a"][1]), c.peers["voter that is not listed"]},
@@ -43,7 +44,8 @@ func newCast(t *testing.T) *cast {
 }
 
 func (c *cast) access(t *testing.T, logger *slog.Logger) *Access {
-	a := newAccessWith(t, AccessConfig{Region: "a", Raft: func() (RaftPeers, bool) { return c.raft, c.known }, Logger: logger}, c.fed.Document)
+	a := newAccessWith(t, AccessConfig{Region: "a", Raft: func() (RaftPeers, bool) { return c.raft, c.known },
+		Client: func(p peer.ID) bool { return p == c.peers["registered agent"] }, Logger: logger}, c.fed.Document)
 	for label, lifetime := range map[string]time.Duration{"member": time.Hour, "late": time.Minute} {
 		key := testfed.Key(label)
 		text := invite(t, c.fed, "a", key, func(inv *Invitation) { inv.ExpiresMillis = time.Now().Add(lifetime).UnixMilli() })
@@ -74,6 +76,7 @@ func TestAccessEveryRoleAndProtocol(t *testing.T) {
 			"invited member":                 {Member, "submit entries join status read", ErrNotVoter},
 			"member, invitation expired":     {Stranger, "join", ErrInvitationExpired},
 			"listed voter of another region": {Foreign, "join", ErrForeignRegion},
+			"registered agent":               {Client, "join submit", ErrClient},
 			"unknown key":                    {Stranger, "join", ErrStranger},
 		}
 		if len(expect) != len(c.peers) {

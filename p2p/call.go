@@ -115,14 +115,20 @@ func exchange(ctx context.Context, s network.Stream, responseBytesMax int, reque
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = s.SetDeadline(deadline)
 	}
-	if err := WriteMessage(s, messageBytesMax, request); err != nil {
-		return err
+	sent := WriteMessage(s, messageBytesMax, request)
+	if errors.Is(sent, ErrFrameTooLong) || errors.Is(sent, errEncode) {
+		return sent
 	}
-	if err := s.CloseWrite(); err != nil {
-		return fmt.Errorf("end request: %w", err)
+	if sent == nil {
+		sent = s.CloseWrite()
 	}
+	// A request that was cut short goes on here too: only reading tells why the peer
+	// reset the stream.
 	var answer reply
 	if err := ReadMessage(s, responseBytesMax+replyBytesMax, &answer); err != nil {
+		if sent != nil {
+			return fmt.Errorf("send request: %w: %w", sent, err)
+		}
 		return err
 	}
 	if answer.Code != "" {

@@ -32,6 +32,8 @@ var (
 	ErrFrameMalformed = errors.New("message is malformed")
 	// ErrFrameVersion is returned for a frame of a version that this program does not know.
 	ErrFrameVersion = errors.New("message is of an unknown version")
+
+	errEncode = errors.New("encode message")
 )
 
 func decoding() (cbor.DecMode, error) {
@@ -52,11 +54,11 @@ func decoding() (cbor.DecMode, error) {
 func Marshal(message any) ([]byte, error) {
 	mode, err := cbor.CoreDetEncOptions().EncMode()
 	if err != nil {
-		return nil, fmt.Errorf("encode message: %w", err)
+		return nil, fmt.Errorf("%w: %w", errEncode, err)
 	}
 	b, err := mode.Marshal(message)
 	if err != nil {
-		return nil, fmt.Errorf("encode message: %w", err)
+		return nil, fmt.Errorf("%w: %w", errEncode, err)
 	}
 	return b, nil
 }

@@ -278,8 +278,9 @@ func (w *wire) dialled(p peer.ID) []time.Duration {
 	return slices.Clone(w.dials[p])
 }
 
-// virtual runs a keeper of the first voter of a region of two (and one more) on a wire.
-func virtual(t *testing.T, test func(t *testing.T, k *Keeper, w *wire, other peer.ID)) {
+// virtual runs a keeper of the first voter of a region of two (and one more) on a wire,
+// which the preparation, if any, gives its faults before the keeper starts.
+func virtual(t *testing.T, prepare func(w *wire, k *Keeper), test func(t *testing.T, k *Keeper, w *wire, other peer.ID)) {
 	synctest.Test(t, func(t *testing.T) {
 		fed := testfed.New(1, 3)
 		self, other, third := idOf(t, fed.Nodes["a"][0]), idOf(t, fed.Nodes["a"][1]), idOf(t, fed.Nodes["a"][2])
@@ -294,6 +295,9 @@ func virtual(t *testing.T, test func(t *testing.T, k *Keeper, w *wire, other pee
 		k := newKeeper(a, cfg, w)
 		w.lost = k.lost
 		_ = third // a member without an address: not dialled
+		if prepare != nil {
+			prepare(w, k)
+		}
 		k.wg.Go(k.run)
 		test(t, k, w, other)
 		if err := k.Close(); err != nil {
@@ -306,10 +310,8 @@ func virtual(t *testing.T, test func(t *testing.T, k *Keeper, w *wire, other pee
 }
 
 func TestKeeperBacksOffInVirtualTime(t *testing.T) {
-	virtual(t, func(t *testing.T, k *Keeper, w *wire, other peer.ID) {
-		w.mu.Lock()
-		w.dial = func(peer.ID) error { return errors.New("connection refused") }
-		w.mu.Unlock()
+	refuse := func(w *wire, _ *Keeper) { w.dial = func(peer.ID) error { return errors.New("connection refused") } }
+	virtual(t, refuse, func(t *testing.T, k *Keeper, w *wire, other peer.ID) {
 		elapse(10 * time.Minute)
 		synctest.Wait() // for a dial at this very moment
 		dials := w.dialled(other)
@@ -331,7 +333,7 @@ func TestKeeperBacksOffInVirtualTime(t *testing.T) {
 }
 
 func TestKeeperDialsALostPeerAtOnce(t *testing.T) {
-	virtual(t, func(t *testing.T, k *Keeper, w *wire, other peer.ID) {
+	virtual(t, nil, func(t *testing.T, k *Keeper, w *wire, other peer.ID) {
 		elapse(time.Minute)
 		if n := len(w.dialled(other)); n != 1 {
 			t.Fatalf("%d dials to a peer that stays", n)
@@ -349,14 +351,14 @@ func TestKeeperDialsALostPeerAtOnce(t *testing.T) {
 }
 
 func TestKeeperDoesNotHammerAPeerThatHangsUp(t *testing.T) {
-	virtual(t, func(t *testing.T, k *Keeper, w *wire, other peer.ID) {
-		w.mu.Lock()
+	hangUp := func(w *wire, k *Keeper) {
 		w.talk = func(p peer.ID) (*joinResponse, error) {
 			w.up[p] = false
 			go k.lost(p)
 			return nil, errors.New("stream reset")
 		}
-		w.mu.Unlock()
+	}
+	virtual(t, hangUp, func(t *testing.T, _ *Keeper, w *wire, other peer.ID) {
 		elapse(10 * time.Minute)
 		if n := len(w.dialled(other)); n < 10 || n > 40 {
 			t.Errorf("%d dials in ten minutes to a peer that hangs up", n)
@@ -365,7 +367,7 @@ func TestKeeperDoesNotHammerAPeerThatHangsUp(t *testing.T) {
 }
 
 func TestKeeperDropsADeadConnection(t *testing.T) {
-	virtual(t, func(t *testing.T, k *Keeper, w *wire, other peer.ID) {
+	virtual(t, nil, func(t *testing.T, k *Keeper, w *wire, other peer.ID) {
 		elapse(time.Minute)
 		w.mu.Lock()
 		dead := true

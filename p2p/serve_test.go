@@ -73,9 +73,7 @@ func TestCall(t *testing.T) {
 			if err != nil || got != "PROOF" || from != p.client.ID() {
 				t.Fatalf("%q from %v, %v", got, from, err)
 			}
-			if st := srv.Stats(); st.Served != 1 {
-				t.Errorf("stats %+v", st)
-			}
+			eventually(t, "it is counted", func() bool { return srv.Stats().Served == 1 })
 			if got := transportOf(p.client.Network().ConnsToPeer(p.server.ID())[0].RemoteMultiaddr()); !strings.HasPrefix(got, name) {
 				t.Errorf("went over %s", got)
 			}
@@ -191,9 +189,10 @@ func TestFaults(t *testing.T) {
 	if got, err := p.call(t, "still there"); err != nil || got != "still there" {
 		t.Errorf("after all that: %q, %v", got, err)
 	}
-	if st := srv.Stats(); st.Panics != 1 || st.Faults != 4 || st.Served != 5 {
-		t.Errorf("stats %+v: want 1 panic, 4 faults, 5 served", st)
-	}
+	eventually(t, "1 panic, 4 faults, 5 served", func() bool {
+		st := srv.Stats()
+		return st.Panics == 1 && st.Faults == 4 && st.Served == 5
+	})
 }
 
 func TestLimitsOfStreams(t *testing.T) {
