@@ -13,8 +13,8 @@ func TestBookWaitsLongerEachTimeAndNotForEver(t *testing.T) {
 	b := newBook(200*time.Millisecond, 10*time.Second, 5*time.Minute)
 	down := &fault{reason: leftNetwork, err: errors.New("down")}
 	peers := []peer.ID{"p"}
-	for i, most := range []time.Duration{200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000} {
-		most *= time.Millisecond
+	for i, millis := range []int{200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000} {
+		most := time.Duration(millis) * time.Millisecond
 		if repeated := b.left("p", down, now); repeated != (i > 0) {
 			t.Fatalf("failure %d: repeated is %v", i, repeated)
 		}

@@ -22,12 +22,12 @@ type lie struct {
 }
 
 // rewrite replaces text in the entry with an index, which the frame must hold.
-func rewrite(t *testing.T, f *frame, index int64, old, new string) bool {
+func rewrite(t *testing.T, f *frame, index int64, text, instead string) bool {
 	if f.Kind != frameEntries || index < f.First || index >= f.First+int64(len(f.Entries)) {
 		return false
 	}
 	e := &f.Entries[index-f.First]
-	forged := bytes.Replace(*e, []byte(old), []byte(new), 1)
+	forged := bytes.Replace(*e, []byte(text), []byte(instead), 1)
 	if bytes.Equal(forged, *e) {
 		t.Errorf("nothing to forge in %s", *e)
 	}
@@ -64,9 +64,9 @@ func raw(b []byte) func(*testing.T, *origin, *frame, io.Writer) (bool, bool) {
 	}
 }
 
-func forge(index int64, old, new string) func(*testing.T, *origin, *frame, io.Writer) (bool, bool) {
+func forge(index int64, text, instead string) func(*testing.T, *origin, *frame, io.Writer) (bool, bool) {
 	return func(t *testing.T, _ *origin, f *frame, _ io.Writer) (bool, bool) {
-		return true, rewrite(t, f, index, old, new)
+		return true, rewrite(t, f, index, text, instead)
 	}
 }
 
