@@ -102,8 +102,8 @@ func TestAccessEveryRoleAndProtocol(t *testing.T) {
 				t.Errorf("%s speaking an unknown protocol: %v", name, err)
 			}
 		}
-		if asked != 8*7 {
-			t.Errorf("asked %d combinations, want 56", asked)
+		if asked != 9*7 {
+			t.Errorf("asked %d combinations, want 63", asked)
 		}
 	})
 }
