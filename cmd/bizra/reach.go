@@ -91,7 +91,7 @@ func explained(cmd *cobra.Command, err error) error {
 	nodes, terr := targets(cmd)
 	if op, ok := errors.AsType[*net.OpError](err); ok && terr == nil && op.Op == "dial" {
 		return fmt.Errorf("no node answers at %s: is one running there? Start one with `bizra node` or `bizra dev`, or name another with --node or BIZRA_NODE (%w)",
-			strings.Join(nodes, ", "), err)
+			strings.Join(nodes, ", "), op)
 	}
 	return err
 }

@@ -296,8 +296,10 @@ func (s *submission) flush(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("%d proofs were decided before this, %d of this batch: %w (signed envelopes can be submitted again without harm; sign them first with --sign-only)",
-			s.sent-len(outcomes), len(outcomes), err)
+		if s.sent > 0 {
+			err = fmt.Errorf("after %d proofs were decided: %w", s.sent, err)
+		}
+		return fmt.Errorf("%w (signed envelopes can be submitted again without harm: --sign-only prints them)", err)
 	}
 	s.pending = s.pending[:0]
 	clear(s.waiting)

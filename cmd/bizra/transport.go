@@ -39,7 +39,7 @@ func newSubmission(cmd *cobra.Command, signer client.Signer) (*submission, error
 		return nil, err
 	}
 	s.closers = append(s.closers, first.Close)
-	if !s.signOnly {
+	if !s.signOnly || s.context == nil {
 		// A person who named the wrong address wants to know at once; an election later on is sat out.
 		if _, err := first.Status(cmd.Context()); err != nil {
 			return nil, explained(cmd, err)
