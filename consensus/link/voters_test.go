@@ -1,0 +1,577 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"pgregory.net/rapid"
+
+	"github.com/bizra/bizra/consensus/region"
+	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/federation"
+	"github.com/bizra/bizra/internal/testfed"
+	"github.com/bizra/bizra/p2p"
+)
+
+// raftCluster is a Raft configuration with the rules that matter here: a change is
+// committed by a majority of the configuration that it makes, or else blocks everything.
+type raftCluster struct {
+	mu       sync.Mutex
+	ids      map[string]raft.ServerID // by name
+	config   []raft.Server
+	leader   raft.ServerID
+	down     map[raft.ServerID]bool
+	applied  map[raft.ServerID]uint64
+	keys     map[raft.ServerID]int // hand-overs
+	wish     []fsm.Voter           // as of now
+	stale    []fsm.Voter           // as the leader has applied it, if not nil
+	log      []string              // changes made
+	stuck    string                // the change that could not be committed
+	transfer func(to raft.ServerID) error
+	addErr   error
+	handOver error
+}
+
+func newRaftCluster(names ...string) *raftCluster {
+	c := &raftCluster{ids: map[string]raft.ServerID{}, down: map[raft.ServerID]bool{}, applied: map[raft.ServerID]uint64{}, keys: map[raft.ServerID]int{}}
+	for _, name := range names {
+		c.config = append(c.config, raft.Server{Suffrage: raft.Voter, ID: c.id(name)})
+		c.applied[c.id(name)] = 5000
+	}
+	c.leader = c.config[0].ID
+	c.wished(names...)
+	return c
+}
+
+func voterNamed(name string) fsm.Voter {
+	return fsm.Voter{Name: name, NodeKey: testfed.Key("voters-" + name).Public(), Addresses: []string{"/ip4/192.0.2.1/tcp/4001"}}
+}
+
+func (c *raftCluster) id(name string) raft.ServerID {
+	if _, ok := c.ids[name]; !ok {
+		v := voterNamed(name)
+		p, err := p2p.PeerID(v.NodeKey)
+		if err != nil {
+			panic(err)
+		}
+		c.ids[name] = raft.ServerID(p.String())
+	}
+	return c.ids[name]
+}
+
+func (c *raftCluster) name(id raft.ServerID) string {
+	for name, other := range c.ids {
+		if other == id {
+			return name
+		}
+	}
+	return string(id)
+}
+
+func (c *raftCluster) wished(names ...string) {
+	c.wish = nil
+	for _, name := range names {
+		c.id(name)
+		c.wish = append(c.wish, voterNamed(name))
+	}
+}
+
+func (c *raftCluster) voters() string {
+	var names []string
+	for _, s := range c.config {
+		name := c.name(s.ID)
+		if s.Suffrage != raft.Voter {
+			name += "?"
+		}
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return strings.Join(names, " ")
+}
+
+// change makes a change if a majority of what it leads to is up.
+func (c *raftCluster) change(ctx context.Context, what string, to []raft.Server) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	voters, up := 0, 0
+	for _, s := range to {
+		if s.Suffrage == raft.Voter {
+			voters++
+			if !c.down[s.ID] {
+				up++
+			}
+		}
+	}
+	if 2*up <= voters {
+		if c.stuck == "" {
+			c.stuck = what
+		}
+		c.mu.Unlock()
+		<-ctx.Done()
+		c.mu.Lock()
+		return ctx.Err()
+	}
+	c.config = to
+	c.log = append(c.log, what)
+	return nil
+}
+
+// seat is the cluster as one node has it.
+type seat struct {
+	*raftCluster
+	self raft.ServerID
+}
+
+func (s seat) ID() raft.ServerID { return s.self }
+
+func (s seat) IsLeader() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.leader == s.self
+}
+
+func (s seat) Configuration() raft.Configuration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return raft.Configuration{Servers: slices.Clone(s.config)}
+}
+
+func (s seat) Status() region.Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return region.Status{AppliedIndex: s.applied[s.self]}
+}
+
+func (s seat) AddNonvoter(ctx context.Context, id raft.ServerID) error {
+	s.mu.Lock()
+	to, err := append(slices.Clone(s.config), raft.Server{Suffrage: raft.Nonvoter, ID: id}), s.addErr
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return s.change(ctx, "add "+s.name(id), to)
+}
+
+func (s seat) AddVoter(ctx context.Context, id raft.ServerID) error {
+	s.mu.Lock()
+	to := slices.Clone(s.config)
+	s.mu.Unlock()
+	i := slices.IndexFunc(to, func(o raft.Server) bool { return o.ID == id })
+	to[i].Suffrage = raft.Voter
+	return s.change(ctx, "promote "+s.name(id), to)
+}
+
+func (s seat) RemoveServer(ctx context.Context, id raft.ServerID) error {
+	s.mu.Lock()
+	to := slices.DeleteFunc(slices.Clone(s.config), func(o raft.Server) bool { return o.ID == id })
+	s.mu.Unlock()
+	return s.change(ctx, "remove "+s.name(id), to)
+}
+
+func (s seat) LeadershipTransfer(_ context.Context, to raft.ServerID) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.transfer != nil {
+		if err := s.transfer(to); err != nil {
+			return err
+		}
+	}
+	if s.down[to] {
+		return errors.New("it does not answer")
+	}
+	s.leader = to
+	s.log = append(s.log, "lead "+s.name(to))
+	return nil
+}
+
+// votersView is a state that knows voters only.
+type votersView struct {
+	replica
+	voters []fsm.Voter
+}
+
+func (v *votersView) Voters() ([]fsm.Voter, error)          { return v.voters, nil }
+func (*votersView) Document() (*federation.Document, error) { return nil, fsm.ErrNotFound }
+
+func (s seat) read(_ context.Context, fn func(StateView) error) error {
+	s.mu.Lock()
+	wish := slices.Clone(s.wish)
+	s.mu.Unlock()
+	return fn(&votersView{voters: wish})
+}
+
+func (s seat) readStale(ctx context.Context, fn func(StateView) error) error {
+	s.mu.Lock()
+	stale := s.stale
+	s.mu.Unlock()
+	if stale == nil {
+		return s.read(ctx, fn)
+	}
+	return fn(&votersView{voters: stale})
+}
+
+func (s seat) ask(ctx context.Context, p peer.ID, _ ...int64) (*Status, error) {
+	id := raft.ServerID(p.String())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down[id] {
+		s.mu.Unlock()
+		<-ctx.Done()
+		s.mu.Lock()
+		return nil, ctx.Err()
+	}
+	st := &Status{Region: "a", AppliedIndex: s.applied[id]}
+	if s.keys[id] > 0 || slices.ContainsFunc(s.config, func(o raft.Server) bool { return o.ID == id && o.Suffrage == raft.Voter }) {
+		st.Role = "Follower"
+	}
+	return st, nil
+}
+
+func (s seat) give(_ context.Context, node federation.Key) error {
+	p, err := p2p.PeerID(node)
+	if err != nil {
+		return err
+	}
+	id := raft.ServerID(p.String())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.handOver != nil || s.down[id] {
+		return errors.Join(s.handOver, fmt.Errorf("%s is not reached", s.name(id)))
+	}
+	s.keys[id]++
+	return nil
+}
+
+// run starts the loop of each of these nodes.
+func (c *raftCluster) run(t testing.TB, names ...string) map[string]*Voters {
+	t.Helper()
+	loops := map[string]*Voters{}
+	for _, name := range names {
+		s := seat{c, c.id(name)}
+		v, err := NewVoters(VotersConfig{Region: s, Read: s.read, Stale: s.readStale, Ask: s.ask, HandOver: s.give})
+		if err != nil {
+			t.Fatal(err)
+		}
+		loops[name] = v
+	}
+	return loops
+}
+
+func end(loops map[string]*Voters) {
+	for _, v := range loops {
+		v.Close()
+	}
+}
+
+func (c *raftCluster) after(ctx context.Context, d time.Duration) {
+	sleep(ctx, d)
+	synctest.Wait()
+}
+
+func (c *raftCluster) set(f func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f()
+}
+
+func TestVotersFollowTheWish(t *testing.T) {
+	for name, test := range map[string]struct {
+		config, wish []string
+		down         []string
+		want         []string // changes, in order
+		voters       string
+	}{
+		"nothing to do": {config: []string{"A", "B", "C"}, wish: []string{"A", "B", "C"}, voters: "A B C"},
+		"add":           {config: []string{"A", "B", "C"}, wish: []string{"A", "B", "C", "D"}, want: []string{"add D", "promote D"}, voters: "A B C D"},
+		"add to one":    {config: []string{"A"}, wish: []string{"A", "B"}, want: []string{"add B", "promote B"}, voters: "A B"},
+		"remove":        {config: []string{"A", "B", "C"}, wish: []string{"A", "B"}, want: []string{"remove C"}, voters: "A B"},
+		"remove dead":   {config: []string{"A", "B", "C"}, wish: []string{"A", "B"}, down: []string{"C"}, want: []string{"remove C"}, voters: "A B"},
+		"replace":       {config: []string{"A", "B", "C"}, wish: []string{"A", "B", "D"}, down: []string{"C"}, want: []string{"remove C", "add D", "promote D"}, voters: "A B D"},
+		"replace while another is down": {config: []string{"A", "B", "C"}, wish: []string{"A", "B", "D"}, down: []string{"B"},
+			want: []string{"add D", "promote D", "remove C"}, voters: "A B D"},
+		"remove the leader":      {config: []string{"A", "B", "C"}, wish: []string{"B", "C"}, want: []string{"lead B", "remove A"}, voters: "B C"},
+		"replace the leader":     {config: []string{"A", "B", "C"}, wish: []string{"B", "C", "D"}, want: []string{"lead B", "remove A", "add D", "promote D"}, voters: "B C D"},
+		"leader, heir down":      {config: []string{"A", "B", "C"}, wish: []string{"B", "C"}, down: []string{"B"}, want: []string{"lead C"}, voters: "A B C"},
+		"replace the only voter": {config: []string{"A"}, wish: []string{"B"}, want: []string{"add B", "promote B", "lead B", "remove A"}, voters: "B"},
+		"not safe":               {config: []string{"A", "B", "C"}, wish: []string{"A", "B"}, down: []string{"B"}, voters: "A B C"},
+		"a wish of nobody":       {config: []string{"A", "B", "C"}, voters: "A B C"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newRaftCluster(test.config...)
+				c.wished(test.wish...)
+				for _, d := range test.down {
+					c.down[c.id(d)] = true
+				}
+				for _, n := range test.wish {
+					c.applied[c.id(n)] = 5000
+				}
+				loops := c.run(t, "A", "B", "C", "D")
+				defer end(loops)
+				c.after(t.Context(), 2*time.Minute)
+				if c.stuck != "" {
+					t.Fatalf("%q was tried and blocks the region", c.stuck)
+				}
+				if !slices.Equal(c.log, test.want) || c.voters() != test.voters {
+					t.Errorf("changes %q, want %q; voters %s, want %s", c.log, test.want, c.voters(), test.voters)
+				}
+			})
+		})
+	}
+}
+
+// Without the look at who answers, the change that is refused above would block the region.
+func TestVotersUnsafeChangeWouldBlock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newRaftCluster("A", "B", "C")
+		c.down[c.id("B")] = true
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := (seat{c, c.id("A")}).RemoveServer(ctx, c.id("C")); err == nil || c.stuck == "" {
+			t.Errorf("%v: this cluster does not have the fault that the test above is about", err)
+		}
+	})
+}
+
+// A new voter is promoted only when it is within CaughtUpEntries.
+func TestVotersWaitUntilCaughtUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newRaftCluster("A", "B", "C")
+		c.wished("A", "B", "C", "D")
+		loops := c.run(t, "A")
+		defer end(loops)
+		for _, applied := range []uint64{0, 1, 5000 - CaughtUpEntries - 1} {
+			c.set(func() { c.applied[c.id("D")] = applied })
+			c.after(t.Context(), 10*time.Second)
+			if c.voters() != "A B C D?" {
+				t.Fatalf("at %d of 5000: %s", applied, c.voters())
+			}
+		}
+		p, err := loops["A"].Progress(t.Context())
+		if err != nil || p.Settled || !p.Leading {
+			t.Fatalf("%+v, %v", p, err)
+		}
+		i := slices.IndexFunc(p.Nodes, func(n VoterProgress) bool { return n.Name == "D" })
+		if n := p.Nodes[i]; n.Stage != StageCatchingUp || n.AppliedIndex != 5000-CaughtUpEntries-1 || !strings.Contains(n.Detail, "3999 of 5000") {
+			t.Errorf("%+v", n)
+		}
+		c.set(func() { c.applied[c.id("D")] = 5000 - CaughtUpEntries })
+		c.after(t.Context(), 10*time.Second)
+		if p, _ = loops["A"].Progress(t.Context()); c.voters() != "A B C D" || !p.Settled {
+			t.Errorf("%s, %+v", c.voters(), p)
+		}
+	})
+}
+
+// What one leader began, the next finishes; what the new node forgot, it is told again.
+func TestVotersResume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newRaftCluster("A", "B", "C")
+		c.wished("A", "B", "D")
+		loops := c.run(t, "A", "B", "D")
+		defer end(loops)
+		c.after(t.Context(), 5*time.Second)
+		if c.voters() != "A B D?" || c.keys[c.id("D")] != 1 {
+			t.Fatalf("%s, keys %v", c.voters(), c.keys)
+		}
+		c.set(func() {
+			c.leader = c.id("B")
+			c.keys[c.id("D")] = 0 // its Raft does not run any more
+			c.applied[c.id("D")] = 4900
+		})
+		c.after(t.Context(), 10*time.Second)
+		if c.voters() != "A B D" || c.keys[c.id("D")] != 1 {
+			t.Errorf("%s, keys %v", c.voters(), c.keys)
+		}
+	})
+}
+
+// A leader whose own state lags must not undo what an earlier leader made of a newer wish.
+func TestVotersReadTheWishAsOfNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newRaftCluster("A", "B", "C")
+		c.stale = slices.Clone(c.wish)
+		c.config = append(c.config, raft.Server{Suffrage: raft.Voter, ID: c.id("D")})
+		c.wished("A", "B", "C", "D")
+		loops := c.run(t, "A")
+		defer end(loops)
+		c.after(t.Context(), 10*time.Second)
+		if len(c.log) > 0 {
+			t.Errorf("changes %q from a state that is behind", c.log)
+		}
+	})
+}
+
+// A node that is not reached is tried again with growing pauses, and does not keep others waiting.
+func TestVotersBackOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newRaftCluster("A", "B", "C")
+		c.wished("A", "B", "C", "D", "E")
+		c.down[c.id("D")] = true
+		c.applied[c.id("E")] = 5000
+		loops := c.run(t, "A")
+		defer end(loops)
+		c.after(t.Context(), 5*time.Minute)
+		if c.voters() != "A B C E" {
+			t.Fatalf("%s", c.voters())
+		}
+		p, _ := loops["A"].Progress(t.Context())
+		i := slices.IndexFunc(p.Nodes, func(n VoterProgress) bool { return n.Name == "D" })
+		if n := p.Nodes[i]; n.Stage != StageToAdd || n.Failures < 5 || n.Failures > 20 || !strings.Contains(n.Detail, "not reached") {
+			t.Errorf("%+v", n)
+		}
+		c.set(func() { c.down[c.id("D")] = false; c.applied[c.id("D")] = 5000 })
+		c.after(t.Context(), time.Minute)
+		if c.voters() != "A B C D E" {
+			t.Errorf("%s", c.voters())
+		}
+	})
+}
+
+// No keys, no place in the configuration.
+func TestVotersNeedTheKeysFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newRaftCluster("A", "B", "C")
+		c.wished("A", "B", "C", "D")
+		c.handOver = ErrKeysRefused
+		loops := c.run(t, "A")
+		defer end(loops)
+		c.after(t.Context(), time.Minute)
+		if len(c.log) > 0 {
+			t.Errorf("changes %q", c.log)
+		}
+	})
+}
+
+func TestVotersTransfer(t *testing.T) {
+	for name, test := range map[string]struct {
+		to    string
+		err   error
+		lead  string
+		tries int
+		how   string
+	}{
+		"to a voter":     {to: "B", lead: "B", tries: 1, how: "handed"},
+		"to itself":      {to: "A", lead: "A", how: "already"},
+		"that fails":     {to: "B", err: errors.New("no luck"), lead: "A", tries: transferTriesMax, how: "no luck"},
+		"to one stopped": {to: "C", lead: "A", tries: transferTriesMax, how: "does not answer"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newRaftCluster("A", "B", "C")
+				c.down[c.id("C")] = true
+				tries := 0
+				c.transfer = func(raft.ServerID) error { tries++; return test.err }
+				loops := c.run(t, "A", "B")
+				defer end(loops)
+				node := voterNamed(test.to).NodeKey
+				loops["B"].Transfer(node) // does not lead: must not heed it
+				c.after(t.Context(), time.Second)
+				if tries > 0 {
+					t.Fatal("a follower handed over leadership")
+				}
+				loops["A"].Transfer(node)
+				c.after(t.Context(), time.Minute)
+				p, err := loops["A"].Progress(t.Context())
+				if c.leader != c.id(test.lead) || tries != test.tries || err != nil || !strings.Contains(p.Transfer, test.how) {
+					t.Errorf("%s leads after %d tries; %q, %v", c.name(c.leader), tries, p.Transfer, err)
+				}
+			})
+		})
+	}
+}
+
+// Whatever is wished and whoever is down, no step blocks the region, and once all are
+// up the configuration is what is wished.
+func TestVotersProperty(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := newRaftCluster("A", "B", "C")
+			all := []string{"A", "B", "C", "D", "E", "F", "G"}
+			for _, name := range all {
+				c.applied[c.id(name)] = 5000
+			}
+			loops := c.run(t, all...)
+			defer end(loops)
+			for range rapid.IntRange(1, 6).Draw(rt, "rounds") {
+				wish := rapid.Permutation(all).Draw(rt, "wish")[:rapid.IntRange(1, 5).Draw(rt, "size")]
+				c.set(func() {
+					c.wished(wish...)
+					clear(c.down)
+					// A minority of the present voters may be down, and any of the others.
+					voters := votersAfter(c.config, "", "")
+					for _, id := range voters[:rapid.IntRange(0, (len(voters)-1)/2).Draw(rt, "down")] {
+						if id != c.leader {
+							c.down[id] = true
+						}
+					}
+				})
+				c.after(t.Context(), rapid.SampledFrom([]time.Duration{time.Second, 3 * time.Second, time.Minute}).Draw(rt, "pause"))
+				if c.stuck != "" {
+					rt.Fatalf("%q blocks the region; changes %q", c.stuck, c.log)
+				}
+			}
+			c.set(func() { clear(c.down) })
+			c.after(t.Context(), 3*time.Minute)
+			want := slices.Clone(c.wish)
+			slices.SortFunc(want, func(a, b fsm.Voter) int { return strings.Compare(a.Name, b.Name) })
+			var names []string
+			for _, v := range want {
+				names = append(names, v.Name)
+			}
+			if c.stuck != "" || c.voters() != strings.Join(names, " ") {
+				rt.Fatalf("%s, want %v; stuck %q; changes %q", c.voters(), names, c.stuck, c.log)
+			}
+		})
+	})
+}
+
+func TestVotersLearnAddresses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newRaftCluster("A", "B", "C")
+		s := seat{c, c.id("B")} // a follower learns too: it may lead next
+		learned := make(chan peer.ID, 100)
+		v, err := NewVoters(VotersConfig{Region: s, Read: s.read, Stale: s.readStale, Ask: s.ask, HandOver: s.give,
+			Learn: func(p peer.ID, addresses []string) {
+				if len(addresses) != 1 || addresses[0] != "/ip4/192.0.2.1/tcp/4001" {
+					t.Errorf("%v is at %v", p, addresses)
+				}
+				learned <- p
+			}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.after(t.Context(), 1500*time.Millisecond)
+		v.Close()
+		if len(learned) == 0 {
+			t.Fatal("nothing was learned")
+		}
+		for len(learned) > 0 {
+			if p := <-learned; raft.ServerID(p.String()) == s.self {
+				t.Error("a node needs no address of its own")
+			}
+		}
+	})
+}
+
+func TestVotersConfig(t *testing.T) {
+	c := newRaftCluster("A")
+	s := seat{c, c.id("A")}
+	if _, err := NewVoters(VotersConfig{Region: s, Read: s.read, Stale: s.readStale, Ask: s.ask}); err == nil {
+		t.Error("no HandOver was taken")
+	}
+	if _, err := NewVoters(VotersConfig{Region: s, Read: s.read, Stale: s.readStale, Ask: s.ask, HandOver: s.give, Every: -1}); err == nil {
+		t.Error("a negative time was taken")
+	}
+}
+
+var _ Membership = (*region.Region)(nil)
