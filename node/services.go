@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/bizra/bizra/consensus/follow"
 	"github.com/bizra/bizra/consensus/link"
@@ -27,7 +28,7 @@ func (n *Node) startServices(context.Context) (err error) {
 	if err := n.serveRead(); err != nil {
 		return err
 	}
-	entries, err := follow.Serve(follow.ServerConfig{Host: n.host, Access: n.access, Region: name, View: n.state.View, Feed: n.feed,
+	entries, err := follow.Serve(follow.ServerConfig{Host: n.host, Access: n.access, Region: name, View: n.state.View, Feed: n.feed, Age: n.age,
 		Metrics: n.registry, Logger: n.log})
 	if err != nil {
 		return err
@@ -107,6 +108,20 @@ func (n *Node) raftStatus() region.Status {
 		return r.Status()
 	}
 	return region.Status{Entries: n.feed.Size()}
+}
+
+// age is since when this node may not know what its region committed.
+func (n *Node) age() time.Duration {
+	if r := n.region.Load(); r != nil {
+		if r.IsLeader() {
+			return 0
+		}
+		return time.Since(r.Status().LastContact)
+	}
+	if f := n.follower.Load(); f != nil {
+		return f.Age()
+	}
+	return 0
 }
 
 // readStale lends what this node has applied.
