@@ -344,6 +344,8 @@ func TestKeeperDialsALostPeerAtOnce(t *testing.T) {
 			t.Errorf("%d dials after the loss, connected %v", n, w.connected(other))
 		}
 		elapse(5 * time.Minute)
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		if w.asks < 8 {
 			t.Errorf("%d exchanges in six minutes, want one each half minute and a greeting each time", w.asks)
 		}
