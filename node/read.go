@@ -62,7 +62,7 @@ func leaderSize(ctx context.Context, r *region.Region) (size int64, err error) {
 		if !ok {
 			return errNoState
 		}
-		v, err := o.machine.View()
+		v, err := o.View()
 		if err != nil {
 			return err
 		}

@@ -90,6 +90,11 @@ func (s *state) View() (*fsm.View, error) {
 	if o == nil {
 		return nil, errNoState
 	}
+	return o.View()
+}
+
+// View opens a view that keeps the store open until it is closed.
+func (o *opened) View() (*fsm.View, error) {
 	o.mu.Lock()
 	if o.closed {
 		o.mu.Unlock()
