@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -15,6 +17,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 
+	"github.com/bizra/bizra/consensus/region"
 	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/internal/testfed"
 	"github.com/bizra/bizra/p2p"
@@ -34,6 +37,21 @@ type netNode struct {
 	access *p2p.Access
 	key    *pci.PrivateKey
 	raft   atomic.Pointer[p2p.RaftPeers]
+	live   atomic.Pointer[region.Region] // a real one, whose configuration counts instead once it has one
+}
+
+func (n *netNode) raftPeers() (p2p.RaftPeers, bool) {
+	if r := n.live.Load(); r != nil {
+		if c := r.Configuration(); len(c.Servers) > 0 {
+			// The members of newNetwork are members all the time, as if they were invited.
+			nonVoters := slices.Collect(maps.Keys(n.raft.Load().NonVoters))
+			return p2p.NewRaftPeers(RaftVoters(c), nonVoters), true
+		}
+	}
+	if r := n.raft.Load(); r != nil {
+		return *r, true
+	}
+	return p2p.RaftPeers{}, false
 }
 
 func (n *netNode) id() peer.ID           { return n.host.ID() }
@@ -56,12 +74,7 @@ func newNetwork(t *testing.T, voters, members int) *network {
 		}
 		t.Cleanup(func() { h.Close() })
 		n.host = h
-		if n.access, err = p2p.NewAccess(p2p.AccessConfig{Region: "a", Raft: func() (p2p.RaftPeers, bool) {
-			if r := n.raft.Load(); r != nil {
-				return *r, true
-			}
-			return p2p.RaftPeers{}, false
-		}}); err != nil {
+		if n.access, err = p2p.NewAccess(p2p.AccessConfig{Region: "a", Raft: n.raftPeers}); err != nil {
 			t.Fatal(err)
 		}
 		if err := n.access.SetDocument(net.fed.Document); err != nil {

@@ -575,3 +575,26 @@ func TestVotersConfig(t *testing.T) {
 }
 
 var _ Membership = (*region.Region)(nil)
+
+// A node that alone votes is not asked to go before another does: nobody could take over.
+func TestPlanKeepsTheLastVoter(t *testing.T) {
+	c := newRaftCluster("A")
+	c.wished("B")
+	ws, err := wish(c.wish)
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := func() (text []string) {
+		for _, s := range plan(ws, c.config, c.id("A")) {
+			text = append(text, s.op.String()+" "+c.name(s.id))
+		}
+		return text
+	}
+	if got := steps(); !slices.Equal(got, []string{"add B"}) {
+		t.Errorf("%q", got)
+	}
+	c.config = append(c.config, raft.Server{Suffrage: raft.Voter, ID: c.id("B")})
+	if got := steps(); !slices.Equal(got, []string{"hand over leadership A"}) {
+		t.Errorf("%q", got)
+	}
+}
