@@ -31,7 +31,6 @@ type intake struct {
 	inFlight int
 	pairing  bool          // the loop runs
 	wake     chan struct{} // the loop may have something to do
-	idle     []chan struct{}
 }
 
 // pending is one proof on its way.
@@ -249,7 +248,6 @@ func (in *intake) finish(batch []*pending, result *fsm.Result, err error) {
 		p.of.settle(err)
 	}
 	in.inFlight--
-	in.settled()
 	in.signal()
 }
 
@@ -312,31 +310,5 @@ func (in *intake) refuse(why error) {
 		p.of.settle(notCommitted(why))
 	}
 	in.waiting, in.bytes = nil, 0
-	in.settled()
 	in.signal()
-}
-
-func (in *intake) settled() {
-	if in.inFlight > 0 || len(in.waiting) > 0 {
-		return
-	}
-	for _, c := range in.idle {
-		close(c)
-	}
-	in.idle = nil
-}
-
-// drain waits until nothing is on its way, for a time.
-func (in *intake) drain(limit time.Duration) {
-	idle := make(chan struct{})
-	in.mu.Lock()
-	in.idle = append(in.idle, idle)
-	in.settled()
-	in.mu.Unlock()
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case <-idle:
-	case <-timer.C:
-	}
 }

@@ -22,6 +22,7 @@ type fakeState struct {
 
 	mu    sync.Mutex
 	s     fakeStored
+	at    map[string]int           // place of each entry
 	onCmd func(index uint64) error // what Apply does before a command
 }
 
@@ -35,7 +36,7 @@ type fakeStored struct {
 const fakeFile = "state.cbor"
 
 func openFake(dir string) (*fakeState, error) {
-	f := &fakeState{dir: dir}
+	f := &fakeState{dir: dir, at: make(map[string]int)}
 	b, err := os.ReadFile(filepath.Join(dir, fakeFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return f, os.MkdirAll(dir, dirMode)
@@ -43,7 +44,11 @@ func openFake(dir string) (*fakeState, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f, cbor.Unmarshal(b, &f.s)
+	err = cbor.Unmarshal(b, &f.s)
+	for i, e := range f.s.Entries {
+		f.at[string(e)] = i
+	}
+	return f, err
 }
 
 // verifyFake refuses a state whose file was changed on its way: its last line is a hash of the rest.
@@ -88,10 +93,10 @@ func (f *fakeState) Apply(cmds []fsm.Command) ([]fsm.Result, error) {
 		switch cmd.Kind {
 		case 1:
 			for _, p := range cmd.Proofs {
-				at := slices.IndexFunc(f.s.Entries, func(e []byte) bool { return string(e) == string(p) })
-				repeated := at >= 0
+				at, repeated := f.at[string(p)]
 				if !repeated {
 					at = len(f.s.Entries)
+					f.at[string(p)] = at
 					f.s.Entries = append(f.s.Entries, p)
 				}
 				results[i].Receipts = append(results[i].Receipts,
@@ -125,6 +130,18 @@ func (f *fakeState) Size() int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return int64(len(f.s.Entries))
+}
+
+// misses returns those that the ledger lacks.
+func (f *fakeState) misses(proofs []string) (missed []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range proofs {
+		if _, ok := f.at[p]; !ok {
+			missed = append(missed, p)
+		}
+	}
+	return missed
 }
 
 func (f *fakeState) entries() []string {

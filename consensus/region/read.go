@@ -24,8 +24,8 @@ func (r *Region) Read(ctx context.Context, fn func(StateMachine) error) error {
 		return ErrNotLeader
 	}
 	term := rf.CurrentTerm()
-	if err := r.reads.wait(ctx); err != nil {
-		return err
+	if err := r.reads.wait(ctx, r.closing); err != nil {
+		return errors.Join(err, r.Failed())
 	}
 	if err := r.replica.use(fn); err != nil {
 		return err
@@ -44,6 +44,10 @@ func (r *Region) ReadStale(fn func(StateMachine) error) error { return r.replica
 
 // barrier returns when everything committed before it is applied here.
 func (r *Region) barrier() error {
+	if err := r.begin(); err != nil {
+		return err
+	}
+	defer r.flights.Done()
 	switch err := r.raft.Load().Barrier(r.cfg.RPCTimeout).Error(); {
 	case err == nil:
 		return nil
@@ -64,7 +68,7 @@ type reads struct {
 	running bool
 }
 
-func (b *reads) wait(ctx context.Context) error {
+func (b *reads) wait(ctx context.Context, closing <-chan struct{}) error {
 	done := make(chan error, 1)
 	b.mu.Lock()
 	b.next = append(b.next, done)
@@ -78,6 +82,8 @@ func (b *reads) wait(ctx context.Context) error {
 		return err
 	case <-ctx.Done():
 		return fmt.Errorf("wait for a barrier: %w", context.Cause(ctx))
+	case <-closing:
+		return ErrClosed
 	}
 }
 

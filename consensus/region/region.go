@@ -31,7 +31,8 @@ type Region struct {
 	cancel   context.CancelFunc
 	closing  <-chan struct{} // ctx's
 	workers  sync.WaitGroup
-	tendCh   chan struct{} // something for tend to do
+	flights  sync.WaitGroup // what Raft has been asked and has not answered; see begin
+	tendCh   chan struct{}  // something for tend to do
 	heldOnce sync.Once
 
 	sealed    atomic.Int64 // size of the ledger at the last seal, -1 before one is seen
@@ -237,12 +238,31 @@ func (r *Region) applied(index uint64, result *fsm.Result) {
 // submit puts a command into Raft's hands; what it returns waits for the result. After ErrNotCommitted it is certain that the
 // command is not in the log; after ErrUnknownOutcome it is not.
 func (r *Region) submit(data []byte) (await func() (*fsm.Result, error)) {
-	rf := r.raft.Load()
-	if rf == nil {
-		return func() (*fsm.Result, error) { return nil, notCommitted(ErrNotLeader) }
+	if err := r.begin(); err != nil {
+		return func() (*fsm.Result, error) { return nil, notCommitted(err) }
 	}
-	future := rf.Apply(data, r.cfg.RPCTimeout)
-	return func() (*fsm.Result, error) { return r.outcome(future) }
+	future := r.raft.Load().Apply(data, r.cfg.RPCTimeout)
+	return func() (*fsm.Result, error) {
+		defer r.flights.Done()
+		return r.outcome(future)
+	}
+}
+
+// begin is called before Raft is asked something; unless it fails, flights.Done is called after the answer. Raft leaves what it
+// has not answered unanswered when it is shut down, so a shutdown waits for it first.
+func (r *Region) begin() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.failure != nil:
+		return r.failure
+	case r.closed:
+		return ErrClosed
+	case r.raft.Load() == nil:
+		return ErrNotLeader
+	}
+	r.flights.Add(1)
+	return nil
 }
 
 func (r *Region) commit(data []byte) (*fsm.Result, error) { return r.submit(data)() }

@@ -49,7 +49,7 @@ func (r *Region) bringDown(failure error) {
 	if r.cfg.OnFailure != nil {
 		r.cfg.OnFailure(failure)
 	}
-	r.intake.drain(drainTimeout)
+	within(drainTimeout, r.flights.Wait)
 	if rf := r.raft.Load(); rf != nil {
 		rf.Shutdown()
 	}
@@ -76,16 +76,14 @@ func (r *Region) Close() error {
 	failed := r.failure != nil
 	r.mu.Unlock()
 	r.intake.refuse(ErrClosed)
-	r.intake.drain(drainTimeout)
 	if r.IsLeader() && !failed && len(r.Configuration().Servers) > 1 {
-		ctx, cancel := context.WithTimeout(context.Background(), r.cfg.TransferTimeout)
-		if err := r.LeadershipTransfer(ctx, ""); err != nil {
+		r.flights.Add(1)
+		if err := r.transferLeadership(context.Background(), ""); err != nil {
 			r.cfg.Logger.Warn("leadership was not handed over", "error", err)
 		}
-		cancel()
 	}
 	r.cancel()
-	if !within(drainTimeout, r.workers.Wait) {
+	if !within(drainTimeout, r.flights.Wait) || !within(drainTimeout, r.workers.Wait) {
 		r.cfg.Logger.Warn("closing while something still waits for Raft")
 	}
 	if rf := r.raft.Load(); rf != nil {
@@ -148,18 +146,29 @@ func within(limit time.Duration, fn func()) bool {
 // LeadershipTransfer hands leadership to a voter, or with "" to the one that is furthest. It is bounded by ctx and by the
 // configuration's TransferTimeout; one runs at a time.
 func (r *Region) LeadershipTransfer(ctx context.Context, to raft.ServerID) error {
-	rf := r.raft.Load()
-	if rf == nil || rf.State() != raft.Leader {
-		return fmt.Errorf("hand over leadership: %w", ErrNotLeader)
-	}
-	if to != "" && !isVoter(rf.GetConfiguration().Configuration(), to) {
+	if to != "" && !isVoter(r.Configuration(), to) {
 		return fmt.Errorf("hand over leadership: %s is not one of the region's voters", to)
 	}
+	if err := r.begin(); err != nil {
+		return fmt.Errorf("hand over leadership: %w", err)
+	}
+	return r.transferLeadership(ctx, to)
+}
+
+// transferLeadership ends a flight that its caller has begun.
+func (r *Region) transferLeadership(ctx context.Context, to raft.ServerID) error {
+	rf := r.raft.Load()
+	if rf.State() != raft.Leader {
+		r.flights.Done()
+		return fmt.Errorf("hand over leadership: %w", ErrNotLeader)
+	}
 	if !r.transfer.TryLock() {
+		r.flights.Done()
 		return errors.New("hand over leadership: that is under way already")
 	}
 	done := make(chan error, 1)
 	go func() {
+		defer r.flights.Done()
 		defer r.transfer.Unlock()
 		if to == "" {
 			done <- rf.LeadershipTransfer().Error()
