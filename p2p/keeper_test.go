@@ -236,11 +236,17 @@ func newWire(self peer.ID) *wire {
 		pong: func(context.Context, peer.ID) error { return nil }}
 }
 
-func (w *wire) self() peer.ID                           { return w.who }
-func (w *wire) addresses() []string                     { return nil }
-func (w *wire) protect(peer.ID, bool)                   {}
-func (w *wire) reachedAt(peer.ID) []ma.Multiaddr        { return nil }
-func (w *wire) ping(c context.Context, p peer.ID) error { return w.pong(c, p) }
+func (w *wire) self() peer.ID                    { return w.who }
+func (w *wire) addresses() []string              { return nil }
+func (w *wire) protect(peer.ID, bool)            {}
+func (w *wire) reachedAt(peer.ID) []ma.Multiaddr { return nil }
+
+func (w *wire) ping(ctx context.Context, p peer.ID) error {
+	w.mu.Lock()
+	pong := w.pong
+	w.mu.Unlock()
+	return pong(ctx, p)
+}
 
 func (w *wire) connected(p peer.ID) bool {
 	w.mu.Lock()
