@@ -1,0 +1,180 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/bizra/bizra/client"
+	"github.com/bizra/bizra/pci"
+)
+
+// recorder is a node that accepts what decide does not refuse.
+type recorder struct {
+	batches []int
+	decide  func(n int, env *pci.Envelope) client.Outcome // nil: accept
+	fail    error
+	seen    int
+}
+
+func (r *recorder) SubmitAll(_ context.Context, envelopes [][]byte) ([]client.Outcome, error) {
+	r.batches = append(r.batches, len(envelopes))
+	var outs []client.Outcome
+	for _, e := range envelopes {
+		env, err := pci.Decode(e)
+		if err != nil {
+			return outs, err
+		}
+		if r.fail != nil && r.seen > 0 {
+			return outs, r.fail
+		}
+		r.seen++
+		if r.decide != nil {
+			if o := r.decide(r.seen, env); o.Receipt != nil || o.Problem != nil {
+				outs = append(outs, o)
+				continue
+			}
+		}
+		session, _ := env.Payload.Data.Get("session")
+		outs = append(outs, client.Outcome{Receipt: &client.Receipt{Digest: fmt.Sprintf("%x", env.Digest()), Name: "SUCCESS", Action: env.Payload.Action,
+			Session: session.String(), Head: fmt.Sprintf("%064d", r.seen), Finality: client.FinalityCommitted}})
+	}
+	return outs, nil
+}
+
+func newTestSubmission(to submitter, out *bytes.Buffer) *submission {
+	return &submission{to: to, out: out, bar: &progress{}, heads: map[string]string{}, waiting: map[string]bool{},
+		signer: client.Signer{Key: pci.NewKeyFromSeed([32]byte{3})}, context: &client.Context{PolicyHash: strings.Repeat("ab", 32), Region: "eu"}}
+}
+
+func open(session string) string {
+	return fmt.Sprintf(`{"action":"session.open","data":{"session":%q}}`, session)
+}
+
+func step(session string) string {
+	return fmt.Sprintf(`{"action":"session.transition","data":{"session":%q,"to":"active"}}`, session)
+}
+
+func TestSubmitBatches(t *testing.T) {
+	cases := map[string]struct {
+		lines   []string
+		batches []int
+	}{
+		"sessions of their own go together":      {[]string{open("a"), open("b"), open("c")}, []int{3}},
+		"a step waits for the head it builds on": {[]string{open("a"), step("a"), step("a"), open("b"), open("c")}, []int{1, 1, 3}},
+		"two sessions in step":                   {[]string{open("a"), open("b"), step("a"), step("b"), step("a"), step("b")}, []int{2, 2, 2}},
+	}
+	var many []string
+	for i := range 2*client.BatchLinesMax + 1 {
+		many = append(many, open(fmt.Sprint("s", i)))
+	}
+	cases["full batches"] = struct {
+		lines   []string
+		batches []int
+	}{many, []int{client.BatchLinesMax, client.BatchLinesMax, 1}}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			var heads []string
+			r := &recorder{decide: func(_ int, env *pci.Envelope) client.Outcome {
+				heads = append(heads, env.Payload.StateHash)
+				return client.Outcome{}
+			}}
+			var out bytes.Buffer
+			s := newTestSubmission(r, &out)
+			if err := errors.Join(s.run(t.Context(), strings.NewReader(strings.Join(c.lines, "\n"))), s.verdict()); err != nil {
+				t.Fatal(err)
+			}
+			if fmt.Sprint(r.batches) != fmt.Sprint(c.batches) {
+				t.Errorf("batches %v, want %v", r.batches, c.batches)
+			}
+			if got := strings.Count(out.String(), "\n"); got != len(c.lines) {
+				t.Errorf("%d lines of output for %d proofs", got, len(c.lines))
+			}
+			last := map[string]string{}
+			for i, l := range c.lines {
+				p, err := client.ParsePayload([]byte(l))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if heads[i] != last[p.Session()] {
+					t.Fatalf("line %d builds on %q, want %q", i+1, heads[i], last[p.Session()])
+				}
+				last[p.Session()] = fmt.Sprintf("%064d", i+1)
+			}
+		})
+	}
+}
+
+func TestSubmitVerdicts(t *testing.T) {
+	code := pci.RejectSignature
+	cases := map[string]struct {
+		second client.Outcome
+		fail   error
+		exit   int
+		says   string
+	}{
+		"accepted":            {client.Outcome{}, nil, exitOK, ""},
+		"refused":             {client.Outcome{Receipt: &client.Receipt{Code: pci.RejectNonceReplay, Message: "m", Finality: "refused"}}, nil, exitRefused, "1 of 3 proofs were refused"},
+		"refused, no receipt": {client.Outcome{Problem: &client.Problem{Status: 400, Code: &code, Name: code.String()}}, nil, exitRefused, "REJECT_SIGNATURE"},
+		"undecided":           {client.Outcome{Problem: &client.Problem{Status: 503, Title: "t"}}, nil, exitFailure, "1 of 3 proofs were left undecided"},
+		"cut off":             {client.Outcome{}, errors.New("gone"), exitFailure, "after 1 proofs were decided: gone"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			r := &recorder{fail: c.fail, decide: func(n int, _ *pci.Envelope) client.Outcome {
+				if n == 2 {
+					return c.second
+				}
+				return client.Outcome{}
+			}}
+			var out bytes.Buffer
+			s := newTestSubmission(r, &out)
+			err := s.run(t.Context(), strings.NewReader(open("a")+open("b")+open("c")))
+			if err == nil {
+				err = s.verdict()
+			}
+			if exitCode(err) != c.exit || (err != nil && !strings.Contains(err.Error(), c.says)) {
+				t.Errorf("%v, exit %d; want %d, %q", err, exitCode(err), c.exit, c.says)
+			}
+			for line := range strings.Lines(out.String()) {
+				if !json.Valid([]byte(line)) {
+					t.Errorf("output %q", line)
+				}
+			}
+		})
+	}
+}
+
+// TestStreamOutcomes: what comes by stream is shown as what comes by HTTP.
+func TestStreamOutcomes(t *testing.T) {
+	r := streamOutcome{Receipt: &streamReceipt{Digest: [32]byte{1}, Code: pci.Success, HasEntry: true, Index: 5, TimeMillis: 1000, Session: "s", State: "init", Region: "eu"}}
+	o, err := r.shown()
+	if err != nil || o.Receipt == nil || *o.Receipt.Index != 5 || o.Receipt.Name != "SUCCESS" || o.Receipt.Finality != client.FinalityCommitted || o.Receipt.State != "init" {
+		t.Errorf("%+v, %v", o.Receipt, err)
+	}
+	r = streamOutcome{RejectCode: uint16(pci.RejectSchema), Detail: "d"}
+	if o, err = r.shown(); err != nil || o.Receipt != nil || pci.CodeOf(o.Err()) != pci.RejectSchema {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+func FuzzSubmitInput(f *testing.F) {
+	f.Add([]byte(open("a") + "\n" + step("a")))
+	f.Add([]byte("{\n}"))
+	f.Add([]byte(`[{}]`))
+	f.Add([]byte(`{"payload":{}}{"action":1}`))
+	f.Add([]byte("\xff{"))
+	f.Fuzz(func(t *testing.T, input []byte) {
+		var out bytes.Buffer
+		r := &recorder{}
+		s := newTestSubmission(r, &out)
+		_ = s.run(t.Context(), bytes.NewReader(input))
+		if got := strings.Count(out.String(), "\n"); got != r.seen {
+			t.Fatalf("%d lines of output for %d decided proofs", got, r.seen)
+		}
+	})
+}
