@@ -285,20 +285,17 @@ func TestStrangersShareOneRate(t *testing.T) {
 	}
 }
 
-// raw opens a stream and writes bytes that no honest node would.
+// raw opens a stream and writes bytes that no honest node would. The server may hang up
+// before they are all out; what it made of them its Stats tell.
 func (p *pair) raw(t *testing.T, b []byte, closeWrite bool) network.Stream {
 	t.Helper()
 	s, err := p.client.NewStream(t.Context(), p.server.ID(), ProtocolSubmit)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Write(b); err != nil {
-		t.Fatal(err)
-	}
+	_, _ = s.Write(b)
 	if closeWrite {
-		if err := s.CloseWrite(); err != nil {
-			t.Fatal(err)
-		}
+		_ = s.CloseWrite()
 	}
 	return s
 }
