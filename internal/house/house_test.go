@@ -255,3 +255,16 @@ func TestChecksOfNothingFail(t *testing.T) {
 		}
 	}
 }
+
+// TestSecurityNamesTests holds docs/security.md to the tests that it names.
+func TestSecurityNamesTests(t *testing.T) {
+	findings, err := NamedTests(repository, "docs/security.md")
+	noFindings(t, findings, err)
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "doc.md"), []byte("`TestThatIsNot`"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if planted, err := NamedTests(root, "doc.md"); err != nil || len(planted) != 1 {
+		t.Errorf("a test that is not there was not missed: %v, %v", planted, err)
+	}
+}
