@@ -21,7 +21,7 @@ import (
 //
 // BIZRA_SEED repeats a run; virtual time makes most of it, not all, repeatable.
 func TestRandomFaults(t *testing.T) {
-	seeds := []uint64{rand.Uint64(), rand.Uint64(), rand.Uint64()}
+	seeds := []uint64{rand.Uint64(), rand.Uint64()}
 	if text := os.Getenv("BIZRA_SEED"); text != "" {
 		seed, err := strconv.ParseUint(text, 10, 64)
 		if err != nil {
@@ -68,7 +68,7 @@ func randomFaults(t *testing.T, seed uint64) {
 		clients.Add(1)
 		go func() { defer clients.Done(); c.client(i, y) }()
 	}
-	for round := range 40 {
+	for round := range 30 {
 		<-time.After(time.Duration(rng.IntN(1500)) * time.Millisecond)
 		if round%10 == 9 { // whatever the dice say
 			c.recover()
@@ -109,7 +109,7 @@ func randomFaults(t *testing.T, seed uint64) {
 	}
 	t.Logf("%d acknowledged, %d refused, %d unknown, %d reads, %d refused; %d crashes, %d cuts, %d transfers, %d terms of leaders",
 		len(y.acked), len(y.certain), y.doubtful, y.reads, y.readsRefused, y.crashes, y.cuts, y.transferred, terms)
-	if len(y.acked) < 1000 || y.reads < 500 || terms < 5 || y.crashes < 4 || y.cuts < 3 {
+	if len(y.acked) < 500 || y.reads < 300 || terms < 4 || y.crashes < 3 || y.cuts < 3 {
 		t.Error("that was too little: the test does not test")
 	}
 	c.stop()

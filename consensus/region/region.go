@@ -33,6 +33,7 @@ type Region struct {
 	workers  sync.WaitGroup
 	flights  sync.WaitGroup // what Raft has been asked and has not answered; see begin
 	tendCh   chan struct{}  // something for tend to do
+	running  chan struct{}  // closed when Raft runs
 	heldOnce sync.Once
 
 	sealed    atomic.Int64 // size of the ledger at the last seal, -1 before one is seen
@@ -57,7 +58,7 @@ func New(cfg Config) (*Region, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	r := &Region{cfg: cfg, disk: &disk{}, tendCh: make(chan struct{}, 1)}
+	r := &Region{cfg: cfg, disk: &disk{}, tendCh: make(chan struct{}, 1), running: make(chan struct{})}
 	if cfg.Transport != nil {
 		r.id = raft.ServerID(cfg.Transport.LocalAddr())
 	} else {
@@ -158,6 +159,7 @@ func (r *Region) startRaft() error {
 		rf, err = raft.NewRaft(r.cfg.raft(r.id), r.replica, r.logs, r.logs, r.snapshots, transport)
 		if err == nil {
 			r.raft.Store(rf)
+			close(r.running)
 		}
 	}()
 	if err := <-result; err != nil {
@@ -187,11 +189,13 @@ func (r *Region) aligned(p *pointer) error {
 // admit says whether a peer may send this Raft RPC: voters of the configuration in force, or of the one before while the change
 // is being committed.
 func (r *Region) admit(from raft.ServerID, command any) error {
-	rf := r.raft.Load()
-	if rf == nil {
-		return errors.New("Raft is not running yet")
+	// Between the transport's first stream and NewRaft's return.
+	select {
+	case <-r.running:
+	case <-r.closing:
+		return ErrClosed
 	}
-	latest := rf.GetConfiguration().Configuration()
+	latest := r.raft.Load().GetConfiguration().Configuration()
 	r.mu.Lock()
 	committed, senders := r.committed, r.senders
 	r.mu.Unlock()
