@@ -20,8 +20,9 @@ const pendingMax = 16 << 10
 // Config is what a machine must be told.
 type Config struct {
 	Region string // origin, whose ledger this is
-	// Document gives the federation document of a digest, where the machine follows
-	// entries instead of Raft commands: a genesis entry names its document only.
+	// Document gives the federation document of a digest, or says that it is not one that
+	// this node goes by. A machine that follows entries needs it, since a genesis entry only
+	// names its document; where it is set, a document that it does not know stops the machine.
 	Document func(digest [32]byte) ([]byte, bool)
 }
 
@@ -99,7 +100,21 @@ func (m *Machine) loadDocument() error {
 	if err != nil {
 		return err
 	}
+	if err := m.goesBy(m.head.DocumentDigest); err != nil {
+		return err
+	}
 	return m.adopt(doc)
+}
+
+// goesBy refuses a document that this node does not go by.
+func (m *Machine) goesBy(digest [32]byte) error {
+	if m.cfg.Document == nil {
+		return nil
+	}
+	if _, ok := m.cfg.Document(digest); !ok {
+		return fmt.Errorf("%w: the region goes by the federation document with digest %x, and this node was given another", ErrStop, digest)
+	}
+	return nil
 }
 
 func documentKey(digest [32]byte) []byte { return append([]byte{keyDocument}, digest[:]...) }

@@ -1,6 +1,7 @@
 package fsm_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -270,5 +271,22 @@ func TestLogTimeNeverGoesBack(t *testing.T) {
 	r.want(pci.RejectTimestampStale, a.Sign("session.open", open("t"), "")) // makes no entry, so moves nothing
 	if v := r.view(); v.LogTimeMillis() != first.TimeMillis {
 		t.Fatal("a batch without an entry moved log time")
+	}
+}
+
+func TestAnotherDocumentStopsTheMachine(t *testing.T) {
+	fed, other := testfed.New(1, 3), testfed.New(1, 3, testfed.Open)
+	own := func(d [32]byte) ([]byte, bool) { return fed.Document.Canonical(), d == fed.Document.Digest() }
+	m, err := fsm.Open(store.NewMemory(), fsm.Config{Region: "a", Document: own})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = m.Apply([]fsm.Command{{Index: 1, Term: 1, Data: fsm.EncodeGenesis(start, other.Document.Canonical())}})
+	if !errors.Is(err, fsm.ErrStop) || m.Size() != 0 {
+		t.Fatalf("founded on another document: %v", err)
+	}
+	r := newRig(t, other)
+	if _, err := fsm.Open(r.st, fsm.Config{Region: "a", Document: own}); !errors.Is(err, fsm.ErrStop) {
+		t.Fatalf("opened a state that goes by another document: %v", err)
 	}
 }

@@ -22,6 +22,9 @@ func (m *Machine) genesis(stamp int64, document []byte) error {
 	if err != nil {
 		return err
 	}
+	if err := m.goesBy(doc.Digest()); err != nil {
+		return err
+	}
 	if err := m.adopt(doc); err != nil {
 		return err
 	}

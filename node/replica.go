@@ -50,7 +50,7 @@ func (n *Node) newRegion() (*region.Region, error) {
 		cfg.Founders = append(cfg.Founders, raft.ServerID(id.String()))
 	}
 	cfg.OpenState = func(dir string) (region.StateMachine, error) {
-		o, err := n.state.open(dir, own.Name, n.log, nil)
+		o, err := n.state.open(dir, own.Name, n.log, n.document)
 		if err != nil {
 			return nil, err
 		}
@@ -102,10 +102,14 @@ func (m member) ApplyEntries(entries [][]byte) error { return m.machine.ApplyEnt
 func (m member) ApplySeal(s *fsm.Seal) error         { return m.machine.ApplySeal(s) }
 func (m member) View() (*fsm.View, error)            { return m.view() }
 
+// document gives the federation document that this node goes by, if it is the one asked for.
+func (n *Node) document(digest [32]byte) ([]byte, bool) {
+	return n.home.Document.Canonical(), digest == n.home.Document.Digest()
+}
+
 // startMember opens the member's copy of the state and follows.
 func (n *Node) startMember() error {
-	digest, text := n.home.Document.Digest(), n.home.Document.Canonical()
-	o, err := n.state.open(n.home.path(folderFollow), n.home.Identity.Region, n.log, func(d [32]byte) ([]byte, bool) { return text, d == digest })
+	o, err := n.state.open(n.home.path(folderFollow), n.home.Identity.Region, n.log, n.document)
 	if err != nil {
 		return err
 	}

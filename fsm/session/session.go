@@ -41,20 +41,19 @@ type Session struct {
 
 // Reasons that a step is refused for, as they stand in entries: part of the state version.
 const (
-	ReasonSessionExists   = "session-exists"
-	ReasonSessionUnknown  = "session-unknown"
-	ReasonNotATip         = "state-hash-not-a-tip"
-	ReasonOpenNeedsEmpty  = "open-needs-empty-state-hash"
-	ReasonAgentNotNamed   = "agent-not-of-session"
-	ReasonStepNotAllowed  = "step-not-allowed"
-	ReasonRecoveryReason  = "recovery-needs-reason"
-	ReasonTooManyTips     = "too-many-tips"
-	ReasonHeadsDiffer     = "heads-differ-in-state"
-	ReasonHeadNotATip     = "head-not-a-tip"
-	ReasonStateNotAHead   = "state-hash-not-a-head"
-	ReasonNoAncestor      = "ancestor-not-found"
-	ReasonNodeExists      = "node-exists"
-	ReasonOpenerIsOneself = "opener-named-as-agent"
+	ReasonSessionExists  = "session-exists"
+	ReasonSessionUnknown = "session-unknown"
+	ReasonNotATip        = "state-hash-not-a-tip"
+	ReasonOpenNeedsEmpty = "open-needs-empty-state-hash"
+	ReasonAgentNotNamed  = "agent-not-of-session"
+	ReasonStepNotAllowed = "step-not-allowed"
+	ReasonRecoveryReason = "recovery-needs-reason"
+	ReasonTooManyTips    = "too-many-tips"
+	ReasonHeadsDiffer    = "heads-differ-in-state"
+	ReasonHeadNotATip    = "head-not-a-tip"
+	ReasonStateNotAHead  = "state-hash-not-a-head"
+	ReasonNoAncestor     = "ancestor-not-found"
+	ReasonNodeExists     = "node-exists"
 )
 
 // Step is what one proof asks of a session, already checked for form.
