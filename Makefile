@@ -69,8 +69,8 @@ vuln: ## Look for known vulnerabilities (GOVULNDB=URL chooses the database)
 	$(TOOL) govulncheck $(if $(GOVULNDB),-db $(GOVULNDB)) ./...
 
 .PHONY: demo
-demo: ## A region of three voters: join, submit, kill the leader, prove that nothing was lost
-	./deploy/demo.sh
+demo: build ## A region of three voters: join, submit, kill the leader, prove that nothing was lost
+	$(GO) run ./deploy/demo --bizra bin/bizra $(DEMO_FLAGS)
 
 .PHONY: clean
 clean: ## Remove what the targets built

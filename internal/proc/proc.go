@@ -31,6 +31,7 @@ const readyLineBytesMax = 4 << 10
 // Config says how a node is run.
 type Config struct {
 	Binary string   // path of bizra
+	Dir    string   // working directory; "": this program's
 	Home   string   // of the node
 	Listen string   // multiaddr; "": ListenAny
 	HTTP   string   // host:port; "": HTTPAny
@@ -89,7 +90,7 @@ func Start(cfg Config) (*Node, error) {
 	}
 	defer log.Close()                                                                                                               // the process has its own descriptor
 	n := &Node{cfg: cfg, command: exec.Command(cfg.Binary, cfg.Args()...), ready: make(chan struct{}), exited: make(chan struct{})} //nolint:gosec // the program that the caller built
-	n.command.Stderr = log
+	n.command.Dir, n.command.Stderr = cfg.Dir, log
 	n.command.SysProcAttr = attributes()
 	out, err := n.command.StdoutPipe()
 	if err != nil {

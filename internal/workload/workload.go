@@ -42,7 +42,8 @@ func (r *Record) sending(n int) {
 	r.around += n
 }
 
-func (r *Record) add(acked ...Acked) {
+// Add takes what was acknowledged elsewhere.
+func (r *Record) Add(acked ...Acked) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.acked = append(r.acked, acked...)
@@ -121,7 +122,7 @@ func (a *Agent) Submit(ctx context.Context, s Step) (Acked, error) {
 		if err == nil {
 			acked := Acked{Envelope: env, Receipt: *r, Sent: sent, At: time.Now()}
 			if err = r.Err(); err == nil {
-				a.Record.add(acked)
+				a.Record.Add(acked)
 			}
 			return acked, err
 		}
@@ -165,7 +166,7 @@ func (a *Agent) SubmitAll(ctx context.Context, steps []Step) ([]Acked, error) {
 				}
 				acked[i].Receipt, acked[i].At = *o.Receipt, time.Now()
 			}
-			a.Record.add(acked...)
+			a.Record.Add(acked...)
 			return acked, nil
 		}
 		if final(ctx, err) {

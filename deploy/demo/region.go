@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/bizra/bizra/client"
+	"github.com/bizra/bizra/internal/proc"
+	"github.com/bizra/bizra/internal/workload"
+	"github.com/bizra/bizra/pci"
+)
+
+// How long the demo waits for what usually takes a few seconds.
+const (
+	listenTimeout  = 20 * time.Second
+	readyTimeout   = 30 * time.Second
+	catchUpTimeout = 30 * time.Second
+	stopTimeout    = 30 * time.Second
+)
+
+const (
+	regionName   = "eu"
+	agentID      = "builder"
+	homes        = "region"
+	operatorFile = homes + "/operators/" + regionName + ".key"
+	agentFile    = "agent.key"
+)
+
+func (d *demo) makeFederation(ctx context.Context) error {
+	out, _, err := d.command(ctx, 0, "federation", "new", "--name", "demo", "--regions", regionName, "--voters", fmt.Sprint(votersCount), "--out", homes)
+	if err != nil {
+		return err
+	}
+	d.echo(out)
+	for i := range votersCount {
+		name := fmt.Sprintf("%s-%d", regionName, i+1)
+		d.voters = append(d.voters, &voter{name: name, config: proc.Config{Binary: d.bizra, Dir: d.dir,
+			Home: filepath.Join(homes, name), Log: filepath.Join(d.dir, name+".log")}})
+	}
+	return nil
+}
+
+func (d *demo) startVoters(ctx context.Context) error {
+	from := time.Now()
+	for i, v := range d.voters {
+		if i > 0 {
+			v.config.Join = []string{d.voters[0].ready.Address}
+		}
+		if err := d.start(ctx, v); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	for _, v := range d.voters {
+		if err := d.await(ctx, v, "can serve", func(s *client.Status) bool { return s.Ready }); err != nil {
+			return err
+		}
+	}
+	d.found.founding = time.Since(from)
+	d.say("All three can serve after %s: the region is founded and has elected a leader.", seconds(d.found.founding))
+	return nil
+}
+
+// start starts a voter and waits until it listens.
+func (d *demo) start(ctx context.Context, v *voter) error {
+	d.shows(fmt.Sprintf("bizra %s 2>>%s.log &", quoted(v.config.Args()), v.name))
+	node, err := proc.Start(v.config)
+	if err != nil {
+		return err
+	}
+	v.node = node
+	ctx, cancel := context.WithTimeout(ctx, listenTimeout)
+	defer cancel()
+	if v.ready, err = node.Ready(ctx); err != nil {
+		return err
+	}
+	d.say("  ready %s %s %s   (process %d)", v.ready.Name, v.ready.Address, v.ready.HTTP, node.PID())
+	return nil
+}
+
+func (d *demo) registerAgent(ctx context.Context) error {
+	out, _, err := d.command(ctx, 0, "keygen", "--out", agentFile)
+	if err != nil {
+		return err
+	}
+	d.echo(out)
+	out, _, err = d.command(ctx, 0, "agent", "register", "--node", d.voters[0].ready.HTTP, "--operator-key", operatorFile,
+		"--id", agentID, "--owner", "acme", "--agent-key", agentFile)
+	if err != nil {
+		return err
+	}
+	d.echo(out)
+	key, err := pci.LoadKey(filepath.Join(d.dir, agentFile))
+	if err != nil {
+		return err
+	}
+	c, err := d.client(nil, d.voters...)
+	if err != nil {
+		return err
+	}
+	policy, err := c.Policy(ctx)
+	if err != nil {
+		return err
+	}
+	d.agent = workload.Agent{Client: c, Signer: client.Signer{Key: key, AgentID: agentID},
+		Known: client.Context{PolicyHash: policy.PolicyHash, Region: policy.Region}, Record: &d.record}
+	return nil
+}
+
+// leader asks the voters, but for one that is down, who leads.
+func (d *demo) leader(ctx context.Context, but *voter) (*voter, error) {
+	for _, v := range d.voters {
+		if v == but {
+			continue
+		}
+		s, err := d.status(ctx, v)
+		if err != nil {
+			return nil, err
+		}
+		if s.Raft.State == "leader" {
+			return v, nil
+		}
+	}
+	return nil, errors.New("no voter leads")
+}
+
+// awaitEqual waits until every voter has as many entries as the one that has most: the
+// others learn a moment later that an entry is committed.
+func (d *demo) awaitEqual(ctx context.Context) error {
+	var most int64
+	for _, v := range d.voters {
+		s, err := d.status(ctx, v)
+		if err != nil {
+			return err
+		}
+		most = max(most, s.Ledger.Size)
+	}
+	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
+	defer cancel()
+	for _, v := range d.voters {
+		if err := d.await(ctx, v, fmt.Sprintf("has %d entries", most), func(s *client.Status) bool { return s.Ledger.Size == most }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *demo) restartVoter(ctx context.Context) error {
+	var size int64
+	var down *voter
+	for _, v := range d.voters {
+		if v.name == d.found.killed {
+			down = v
+			continue
+		}
+		s, err := d.status(ctx, v)
+		if err != nil {
+			return err
+		}
+		size = max(size, s.Ledger.Size)
+	}
+	from := time.Now()
+	// Where the others know it, and told of one that is up: the first of all may be the one that was killed.
+	down.config.Listen = listenOf(down.ready)
+	for _, v := range d.voters {
+		if v != down {
+			down.config.Join = []string{v.ready.Address}
+		}
+	}
+	if err := d.start(ctx, down); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
+	defer cancel()
+	if err := d.await(ctx, down, "has caught up", func(s *client.Status) bool { return s.Ready && s.Ledger.Size >= size }); err != nil {
+		return err
+	}
+	d.found.caughtUp = time.Since(from)
+	d.say("%s has all %d entries again %s after it was started.", down.name, size, seconds(d.found.caughtUp))
+	return nil
+}
+
+func (d *demo) stopVoters(ctx context.Context) error {
+	if err := d.awaitEqual(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	for _, v := range d.voters {
+		d.shows(fmt.Sprintf("kill -TERM %d", v.node.PID()))
+		if err := v.node.Stop(ctx); err != nil {
+			return err
+		}
+	}
+	d.say("All three finished what was under way and exited with code 0.")
+	return nil
+}
+
+// soundness is what `bizra fsck --json` prints.
+type soundness struct {
+	Home     string `json:"home"`
+	Entries  int64  `json:"entries"`
+	Sessions int64  `json:"sessions"`
+	Agents   int64  `json:"agents"`
+	Root     string `json:"root"`
+	State    string `json:"state"`
+}
+
+func (d *demo) checkHomes(ctx context.Context) error {
+	for _, v := range d.voters {
+		out, _, err := d.command(ctx, 0, "fsck", "--json", "--home", v.config.Home)
+		if err != nil {
+			return err
+		}
+		var s soundness
+		if err := json.Unmarshal([]byte(out), &s); err != nil {
+			return fmt.Errorf("read what fsck says: %w", err)
+		}
+		d.say("%s is sound: %d entries re-executed, %d sessions; root %s…, state %s…", v.name, s.Entries, s.Sessions, s.Root[:16], s.State[:16])
+		if first := d.found.checked; first.Home == "" {
+			d.found.checked = s
+		} else if s.Entries != first.Entries || s.Root != first.Root || s.State != first.State {
+			return fmt.Errorf("%s and %s differ: %+v and %+v", first.Home, s.Home, first, s)
+		}
+	}
+	return nil
+}
