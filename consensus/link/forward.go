@@ -19,7 +19,6 @@ const (
 	submitRequestBytesMax  = SubmitBytesMax + SubmitProofsMax*8 + 1<<10
 	submitResponseBytesMax = 2 << 20
 	detailBytesMax         = 1 << 10 // of a refusal
-	forwardWatchEvery      = 100 * time.Millisecond
 	handleTimeout          = 12 * time.Second
 	hopsMax                = 1
 )
@@ -111,67 +110,7 @@ func fromWire(wire []wireOutcome) ([]Outcome, error) {
 	return outcomes, nil
 }
 
-// forward sends a submission to another node and reads what became of it.
-func (in *Intake) forward(ctx context.Context, to peer.ID, s *submission) ([]Outcome, error) {
-	select {
-	case in.forwards <- struct{}{}:
-		defer func() { <-in.forwards }()
-	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: wait for a turn to forward: %w", ErrUnavailable, context.Cause(ctx))
-	}
-	if err := in.cfg.Host.Connect(ctx, peer.AddrInfo{ID: to}); err != nil {
-		return nil, fmt.Errorf("%w: connect to %v: %w", ErrUnavailable, to, err)
-	}
-	in.stats.forwarded.Add(1)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stop := in.watch(to, cancel)
-	defer stop()
-	request := submitRequest{Proofs: s.raw, Hops: 1}
-	if deadline, ok := ctx.Deadline(); ok {
-		request.TimeoutMillis = max(1, time.Until(deadline).Milliseconds())
-	}
-	var response submitResponse
-	if err := p2p.CallLimit(ctx, in.cfg.Host, to, p2p.ProtocolSubmit, submitResponseBytesMax, &request, &response); err != nil {
-		if errors.Is(err, p2p.ErrBusy) || errors.Is(err, p2p.ErrCallRefused) {
-			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
-		}
-		return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
-	}
-	return in.answered(s, &response)
-}
-
-// watch ends a call to a leader once this node's Raft knows another: the one called
-// may be cut off, and would leave us waiting.
-func (in *Intake) watch(to peer.ID, cancel func()) (stop func()) {
-	if in.raftLeader() != to {
-		return func() {} // our Raft does not know better
-	}
-	ended := make(chan struct{})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(forwardWatchEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ended:
-				return
-			case <-tick.C:
-				if id := in.raftLeader(); id != "" && id != to {
-					cancel()
-					return
-				}
-			}
-		}
-	}()
-	return func() {
-		close(ended)
-		<-done
-	}
-}
-
-// answered reads a response.
+// answered reads what a leader said of a submission.
 func (in *Intake) answered(s *submission, response *submitResponse) ([]Outcome, error) {
 	if f := response.Failure; f != nil {
 		return nil, in.failure(s, f)

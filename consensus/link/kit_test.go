@@ -58,7 +58,7 @@ func (n *netNode) id() peer.ID           { return n.host.ID() }
 func (n *netNode) raftID() raft.ServerID { return raft.ServerID(n.host.ID().String()) }
 
 // newNetwork makes voters that the document lists, and members that Raft knows as non-voters.
-func newNetwork(t *testing.T, voters, members int) *network {
+func newNetwork(t testing.TB, voters, members int) *network {
 	t.Helper()
 	net := &network{fed: testfed.New(1, max(voters, 1), testfed.Open)}
 	keys := net.fed.Nodes["a"][:voters]
@@ -168,7 +168,7 @@ type cast struct {
 	agent   *testfed.Signer
 }
 
-func newCast(t *testing.T, voters, members int, tune func(*IntakeConfig)) *cast {
+func newCast(t testing.TB, voters, members int, tune func(*IntakeConfig)) *cast {
 	t.Helper()
 	c := &cast{network: newNetwork(t, voters, members)}
 	c.agent = c.fed.Agent("agent-1", startMillis)

@@ -55,7 +55,7 @@ type IntakeConfig struct {
 	RetryBase      time.Duration // the pause after the first try, doubled each time; 25 ms
 	RetryMax       time.Duration // 250 ms
 	Workers        int           // proofs are verified on at most so many cores; GOMAXPROCS
-	ForwardsMax    int           // calls to the leader at once; 32
+	ForwardsMax    int           // calls to the leader at once, which carry what waits together; 8
 	Logger         *slog.Logger  // default: nowhere
 }
 
@@ -65,7 +65,7 @@ func (c IntakeConfig) withDefaults() IntakeConfig {
 	set(&c.RetryBase, 25*time.Millisecond)
 	set(&c.RetryMax, 250*time.Millisecond)
 	set(&c.Workers, runtime.GOMAXPROCS(0))
-	set(&c.ForwardsMax, 32)
+	set(&c.ForwardsMax, 8)
 	if c.Voters == nil {
 		c.Voters = func() []peer.ID { return nil }
 	}
@@ -94,7 +94,7 @@ type Intake struct {
 	cfg      IntakeConfig
 	self     peer.ID
 	verifier *verifier
-	forwards chan struct{}           // a place for each call to the leader
+	courier  *courier
 	leads    atomic.Pointer[peer.ID] // who led, as far as others told; nil if nobody did
 	asked    atomic.Uint64           // counts who of the voters is asked next
 	server   *p2p.Server
@@ -127,7 +127,8 @@ func NewIntake(cfg IntakeConfig) (*Intake, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	in := &Intake{cfg: cfg, self: cfg.Host.ID(), verifier: newVerifier(cfg.Workers), forwards: make(chan struct{}, cfg.ForwardsMax)}
+	in := &Intake{cfg: cfg, self: cfg.Host.ID(), verifier: newVerifier(cfg.Workers)}
+	in.courier = newCourier(cfg.ForwardsMax, in.call)
 	in.ctx, in.cancel = context.WithCancel(context.Background())
 	if err := in.serve(); err != nil {
 		in.cancel()
@@ -141,6 +142,7 @@ func (in *Intake) Close() error {
 	in.cancel()
 	err := in.server.Close()
 	in.verifier.close()
+	in.courier.close()
 	return err
 }
 

@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/bizra/bizra/consensus/region"
 	"github.com/bizra/bizra/fsm"
@@ -349,6 +352,101 @@ func call(t *testing.T, c *cast, request *submitRequest) *wireFailure {
 	return response.Failure
 }
 
+// Submissions that wait for a call go together in one, each gets its own part of the
+// answer, and no call is above the limits.
+func TestCourier(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var calls [][][]byte
+		gate := make(chan struct{})
+		c := newCourier(2, func(_ peer.ID, raw [][]byte) (*submitResponse, error) {
+			mu.Lock()
+			calls = append(calls, raw)
+			mu.Unlock()
+			<-gate
+			if slices.ContainsFunc(raw, func(b []byte) bool { return string(b) == "fail" }) {
+				return nil, ErrUnknownOutcome
+			}
+			r := &submitResponse{}
+			for _, b := range raw {
+				r.Outcomes = append(r.Outcomes, wireOutcome{RejectCode: 1, Detail: string(b[:min(8, len(b))])})
+			}
+			return r, nil
+		})
+		var wg sync.WaitGroup
+		send := func(to peer.ID, raw ...[]byte) {
+			wg.Go(func() {
+				r, err := c.carry(t.Context(), to, raw)
+				if err != nil {
+					t.Errorf("%v", err)
+					return
+				}
+				for i, o := range r.Outcomes {
+					if o.Detail != string(raw[i][:min(8, len(raw[i]))]) {
+						t.Errorf("%s got the answer for %s", raw[i], o.Detail)
+					}
+				}
+			})
+			synctest.Wait()
+		}
+		// Two go at once, alone.
+		send("x", []byte("0"))
+		send("x", []byte("1"))
+		if len(calls) != 2 {
+			t.Fatalf("%d calls: an idle courier must not wait", len(calls))
+		}
+		for i := range 700 {
+			send("x", fmt.Append(nil, "many", i))
+		}
+		send("y", []byte("elsewhere"))
+		big := make([]byte, SubmitBytesMax/2+1)
+		send("z", big)
+		send("z", big)
+		ctx, cancel := context.WithCancel(t.Context())
+		wg.Go(func() {
+			_, err := c.carry(ctx, "x", [][]byte{[]byte("taken back")})
+			mustBe(t, err, ErrUnavailable, context.Canceled)
+		})
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		close(gate)
+		wg.Wait()
+		c.close()
+		if len(calls) != 2+2+1+2 {
+			t.Errorf("%d calls", len(calls))
+		}
+		for _, raw := range calls {
+			if len(raw) > SubmitProofsMax || sizeOf(raw) > SubmitBytesMax {
+				t.Errorf("a call of %d proofs and %d bytes", len(raw), sizeOf(raw))
+			}
+			if slices.ContainsFunc(raw, func(b []byte) bool { return string(b) == "taken back" }) {
+				t.Error("what was taken back was sent")
+			}
+		}
+		// Who leaves a call under way does not know what became of it; a failed one fails for all in it.
+		gate = make(chan struct{})
+		ctx, cancel = context.WithCancel(t.Context())
+		wg.Go(func() {
+			_, err := c.carry(ctx, "x", [][]byte{[]byte("left")})
+			mustBe(t, err, ErrUnknownOutcome, context.Canceled)
+		})
+		wg.Go(func() {
+			_, err := c.carry(t.Context(), "x", [][]byte{[]byte("fail")})
+			mustBe(t, err, ErrUnknownOutcome)
+		})
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		close(gate)
+		wg.Wait()
+		c.close()
+		if len(c.waiting) != 0 || c.calls != 0 {
+			t.Errorf("%d wait, %d calls", len(c.waiting), c.calls)
+		}
+	})
+}
+
 // A leader that answers nonsense leaves the outcome unknown: it may have committed.
 func TestSubmitNonsenseFromLeader(t *testing.T) {
 	in := &Intake{verifier: newVerifier(1)}
@@ -491,4 +589,24 @@ type receiptless struct{ *fakeRegion }
 
 func (receiptless) Propose(_ context.Context, envelopes []*pci.Envelope) ([]fsm.Receipt, error) {
 	return make([]fsm.Receipt, len(envelopes)), nil
+}
+
+// How fast single proofs of many clients go through a node that does not lead.
+func BenchmarkForwardSingles(b *testing.B) {
+	for _, from := range []int{0, 1} {
+		b.Run(fmt.Sprintf("node %d", from), func(b *testing.B) {
+			c := newCast(b, 3, 0, nil)
+			c.lead(0)
+			raw := c.proofs(1)
+			b.SetParallelism(64)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if _, err := c.intakes[from].Submit(b.Context(), raw); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+			b.ReportMetric(float64(c.intakes[from].Stats().Forwarded)/float64(b.N), "calls/op")
+		})
+	}
 }

@@ -1,9 +1,11 @@
 package link
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"testing"
@@ -75,6 +77,13 @@ func proofsOf(id string, n int) [][]byte {
 func TestVerifyAloneIsInline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGated(2, nil)
+		verify := g.verifyBatch
+		g.verifyBatch = func(envs []*pci.Envelope) []error {
+			if !bytes.Contains(debug.Stack(), []byte("TestVerifyAloneIsInline")) {
+				t.Error("verified on another goroutine")
+			}
+			return verify(envs)
+		}
 		for range 3 {
 			if _, err := g.submit(t.Context(), "a", proofsOf("a", 1)...); err != nil {
 				t.Fatal(err)
@@ -176,41 +185,58 @@ func TestVerifySourcesTakeTurns(t *testing.T) {
 	})
 }
 
-// While a source owes for bad signatures, nobody shares a batch with it.
+// While a source owes for bad signatures, nobody shares a batch with it, whether it is
+// its turn or not.
 func TestVerifySuspectsAreAlone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g := newGated(1, make(chan struct{}, 1))
-		g.gate <- struct{}{}
-		if vs, err := g.submit(t.Context(), "evil", forged(proofsOf("evil", 1)[0])); err != nil || vs[0].reject == nil {
-			t.Fatal(vs, err)
-		}
-		var wg sync.WaitGroup
-		// Something keeps the only worker busy until all are waiting.
-		wg.Go(func() { _, _ = g.submit(t.Context(), "first", proofsOf("first", 1)...) })
-		synctest.Wait()
-		for i := range 10 {
-			for _, who := range []string{"evil", "good", "fine"} {
-				raw := proofsOf(who, i+1)[i]
-				wg.Go(func() { _, _ = g.submit(t.Context(), who, raw) })
+	for _, evilFirst := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			g := newGated(1, make(chan struct{}, 10))
+			g.gate <- struct{}{}
+			if vs, err := g.submit(t.Context(), "evil", forged(proofsOf("evil", 1)[0])); err != nil || vs[0].reject == nil {
+				t.Fatal(vs, err)
 			}
-		}
-		synctest.Wait()
-		close(g.gate)
-		wg.Wait()
-		g.close()
-		mixed := 0
-		for _, b := range g.seen() {
-			if slices.Contains(b, "evil") && slices.ContainsFunc(b, func(id string) bool { return id != "evil" }) {
-				t.Errorf("batch %v", b)
+			if evilFirst {
+				// Others have used so much since that what evil has used is the least.
+				s, release, err := g.admit(sourceName{name: "others"}, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for range 9 {
+					g.gate <- struct{}{}
+					if _, err := g.verify(t.Context(), s, proofsOf("others", batchProofsMin)); err != nil {
+						t.Fatal(err)
+					}
+				}
+				release()
 			}
-			if slices.Contains(b, "good") && slices.Contains(b, "fine") {
-				mixed++
+			var wg sync.WaitGroup
+			// Something keeps the only worker busy until all are waiting.
+			wg.Go(func() { _, _ = g.submit(t.Context(), "first", proofsOf("first", 1)...) })
+			synctest.Wait()
+			for i := range 20 {
+				for _, who := range []string{"evil", "good", "fine"} {
+					raw := proofsOf(who, i+1)[i]
+					wg.Go(func() { _, _ = g.submit(t.Context(), who, raw) })
+					synctest.Wait()
+				}
 			}
-		}
-		if mixed == 0 {
-			t.Error("sources in good standing did not share a batch either: this shows nothing")
-		}
-	})
+			close(g.gate)
+			wg.Wait()
+			g.close()
+			mixed := 0
+			for _, b := range g.seen() {
+				if slices.Contains(b, "evil") && (len(b) > suspectProofsMax || slices.ContainsFunc(b, func(id string) bool { return id != "evil" })) {
+					t.Errorf("batch %v", b)
+				}
+				if slices.Contains(b, "good") && slices.Contains(b, "fine") {
+					mixed++
+				}
+			}
+			if mixed == 0 {
+				t.Error("sources in good standing did not share a batch either: this shows nothing")
+			}
+		})
+	}
 }
 
 // Debts are forgiven with time.
