@@ -6,8 +6,9 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/bizra/bizra/client"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/bizra/bizra/client"
 )
 
 // Fixed limits of the interface; those that both sides keep are in package client.

@@ -5,9 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/bizra/bizra/api"
 	"github.com/bizra/bizra/client"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 func TestConfig(t *testing.T) {

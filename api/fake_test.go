@@ -16,10 +16,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/bizra/bizra/api"
 	"github.com/bizra/bizra/client"
 	"github.com/bizra/bizra/pci"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // fake is a backend that decodes and verifies for real and accepts what passes,

@@ -5,8 +5,9 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/bizra/bizra/pci"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/bizra/bizra/pci"
 )
 
 // metrics are the interface's own. Labels are routes, statuses and codes: sets that

@@ -153,6 +153,6 @@ func (p *reply) write(w http.ResponseWriter, head bool) {
 	}
 	w.WriteHeader(p.status)
 	if !head {
-		_, _ = w.Write(p.body) // a client that has gone is nobody to tell
+		_, _ = w.Write(p.body) //nolint:gosec // JSON, of a type that says so and may not be sniffed; a client that has gone is nobody to tell
 	}
 }

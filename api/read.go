@@ -11,8 +11,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/bizra/bizra/client"
 	"github.com/google/uuid"
+
+	"github.com/bizra/bizra/client"
 )
 
 // params reads the query strictly: a parameter that is not known, twice there or

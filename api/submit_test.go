@@ -12,10 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/bizra/bizra/api"
 	"github.com/bizra/bizra/client"
 	"github.com/bizra/bizra/pci"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // TestStatusByCode holds the table of the interface: SPEC §1, HTTP.
@@ -213,7 +214,9 @@ func TestLines(t *testing.T) {
 	good := string(envelope(t, map[string]any{"n": 1}))
 	other := spaced(t, envelope(t, map[string]any{"n": "é"}))
 	forged := strings.Replace(good, `"n":1`, `"n":2`, 1)
-	unsigned := good[:strings.Index(good, `"signature":`)] + `"signature":null` + good[strings.Index(good, `,"timestamp":`):]
+	before, rest, _ := strings.Cut(good, `"signature":`)
+	_, after, _ := strings.Cut(rest, `,"timestamp":`)
+	unsigned := before + `"signature":null,"timestamp":` + after
 	long := `{"x":"` + strings.Repeat("a", pci.EnvelopeBytesMax) + `"}`
 	lines := []struct {
 		text string

@@ -158,7 +158,7 @@ func (c *Client) do(ctx context.Context, r request) (*answer, error) {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("%s %s: gave up after %d attempts: %w (last answer: %w)", r.method, r.path, attempt+1, context.Cause(ctx), last)
 		}
-		c.at.CompareAndSwap(at, (at+1)%uint32(len(c.urls)))
+		c.at.CompareAndSwap(at, (at+1)%uint32(len(c.urls))) //nolint:gosec // nobody lists 2^32 nodes
 		var asked time.Duration
 		if ans != nil {
 			asked = ans.retryAfter

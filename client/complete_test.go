@@ -6,10 +6,11 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/bizra/bizra/client"
 	"github.com/bizra/bizra/fsm/ledger"
 	"github.com/bizra/bizra/pci"
-	"golang.org/x/mod/sumdb/tlog"
 )
 
 var (

@@ -5,10 +5,11 @@ import (
 	"io"
 	"text/tabwriter"
 
+	"github.com/spf13/cobra"
+
 	"github.com/bizra/bizra/client"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/pci"
-	"github.com/spf13/cobra"
 )
 
 func newAgentCommand() *cobra.Command {

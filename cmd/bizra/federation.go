@@ -9,8 +9,9 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/bizra/bizra/fsm/federation"
 	"github.com/spf13/cobra"
+
+	"github.com/bizra/bizra/fsm/federation"
 )
 
 func newFederationCommand() *cobra.Command {
@@ -35,7 +36,7 @@ func readDocument(path string) (*federation.Document, error) {
 	if info.Size() > federation.DocumentBytesMax {
 		return nil, fmt.Errorf("%s has %d bytes: a federation document has at most %d", path, info.Size(), federation.DocumentBytesMax)
 	}
-	text, err := os.ReadFile(path)
+	text, err := os.ReadFile(path) //nolint:gosec // the file that the command line names
 	if err != nil {
 		return nil, fmt.Errorf("read the federation document: %w", err)
 	}
@@ -63,7 +64,7 @@ func summarise(d *federation.Document) documentSummary {
 		Regions: n, Quorum: federation.Quorum(n), FaultsTolerated: federation.FaultsTolerated(n)}
 }
 
-func (s documentSummary) print(w io.Writer) error {
+func (s documentSummary) writeTo(w io.Writer) error {
 	_, err := fmt.Fprintf(w, "federation   %s, version %d\ndigest       %s\npolicy_hash  %s\nregions      %d, of which %d make a certificate; %d may be faulty\n",
 		s.Name, s.Version, s.Digest, s.PolicyHash, s.Regions, s.Quorum, s.FaultsTolerated)
 	return err
@@ -81,7 +82,7 @@ func newFederationShowCommand() *cobra.Command {
 				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n", d.Canonical())
 				return err
 			}
-			if err := summarise(d).print(cmd.OutOrStdout()); err != nil {
+			if err := summarise(d).writeTo(cmd.OutOrStdout()); err != nil {
 				return err
 			}
 			return printRegions(cmd.OutOrStdout(), d)
@@ -121,7 +122,7 @@ func newFederationCheckCommand() *cobra.Command {
 			if want != "" && want != s.Digest {
 				return fmt.Errorf("%s is sound, but it is another document: its digest is %s, not %s", args[0], s.Digest, want)
 			}
-			return show(cmd, s, s.print)
+			return show(cmd, s, s.writeTo)
 		}}
 	c.Flags().String("digest", "", "digest that the document must have, 64 hexadecimal digits, from a source that you trust")
 	return c

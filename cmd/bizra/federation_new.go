@@ -11,10 +11,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/node"
 	"github.com/bizra/bizra/pci"
-	"github.com/spf13/cobra"
 )
 
 const (
@@ -85,7 +86,7 @@ func runFederationNew(cmd *cobra.Command, _ []string) error {
 		Homes    []string `json:"homes"`
 	}{s, filepath.Join(out, node.FileDocument), homes}
 	return show(cmd, result, func(w io.Writer) error {
-		if err := s.print(w); err != nil {
+		if err := s.writeTo(w); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintf(w, "document     %s\nhomes        %s\noperators    %s: keep these keys offline\n\nStart a node:  bizra node --home %s\n",
@@ -261,7 +262,7 @@ func makeNewDir(dir string) error {
 
 // writeNew writes a file that must not be there, durably.
 func writeNew(path string, text []byte, mode fs.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode) //nolint:gosec // a new file in a folder that the command line names
 	if err != nil {
 		return fmt.Errorf("write a new file: %w", err)
 	}
@@ -277,7 +278,7 @@ func writeNew(path string, text []byte, mode fs.FileMode) error {
 
 func syncDirs(dirs ...string) error {
 	for _, dir := range dirs {
-		d, err := os.Open(dir)
+		d, err := os.Open(dir) //nolint:gosec // a folder that was just made
 		if err != nil {
 			return fmt.Errorf("make %s durable: %w", dir, err)
 		}

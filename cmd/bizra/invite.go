@@ -7,11 +7,12 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/node"
 	"github.com/bizra/bizra/p2p"
 	"github.com/bizra/bizra/pci"
-	"github.com/spf13/cobra"
 )
 
 func newFederationInviteCommand() *cobra.Command {

@@ -6,9 +6,10 @@ import (
 	"io"
 	"io/fs"
 
+	"github.com/spf13/cobra"
+
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/pci"
-	"github.com/spf13/cobra"
 )
 
 func newKeygenCommand() *cobra.Command {

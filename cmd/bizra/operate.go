@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/spf13/cobra"
+
 	"github.com/bizra/bizra/client"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/pci"
-	"github.com/spf13/cobra"
 )
 
 const operatorKeyHelp = "name the key file of an operator of the region, such as operators/eu.key"

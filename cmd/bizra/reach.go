@@ -9,9 +9,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/bizra/bizra/client"
 	"github.com/bizra/bizra/p2p"
-	"github.com/spf13/cobra"
 )
 
 // nodeDefault is where a node's HTTP interface listens if nothing else is said.

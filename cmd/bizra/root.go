@@ -94,8 +94,8 @@ func group(use, short, long, example string, subs ...*cobra.Command) *cobra.Comm
 				return nil
 			}
 			hint := ""
-			if close := cmd.SuggestionsFor(args[0]); len(close) > 0 {
-				hint = "; did you mean " + strings.Join(close, " or ") + "?"
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				hint = "; did you mean " + strings.Join(near, " or ") + "?"
 			}
 			return usagef("%q is no command of %s%s", args[0], cmd.CommandPath(), hint)
 		},

@@ -4,17 +4,20 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/bizra/bizra/client"
-	"github.com/bizra/bizra/node"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
+
+	"github.com/bizra/bizra/client"
+	"github.com/bizra/bizra/node"
 )
 
 func TestMain(m *testing.M) {
@@ -53,10 +56,8 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	err := ts.Exec(args[1], args[2:]...)
 	code := 0
 	if err != nil {
-		var exit interface{ ExitCode() int }
-		if x, ok := err.(interface{ ExitCode() int }); ok {
-			exit = x
-		} else {
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
 			ts.Fatalf("%v: %v", args[1:], err)
 		}
 		code = exit.ExitCode()

@@ -7,8 +7,9 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/bizra/bizra/client"
 	"github.com/spf13/cobra"
+
+	"github.com/bizra/bizra/client"
 )
 
 func newSessionCommand() *cobra.Command {

@@ -6,8 +6,9 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/bizra/bizra/client"
 	"github.com/spf13/cobra"
+
+	"github.com/bizra/bizra/client"
 )
 
 func newStatusCommand() *cobra.Command {

@@ -19,8 +19,8 @@ import (
 // Patience of submissions by stream, as that of client by HTTP.
 const (
 	streamRetriesMax     = 12
-	streamBackoffMin     = 100 * time.Millisecond
-	streamBackoffMax     = 5 * time.Second
+	streamBackoffFirst   = 100 * time.Millisecond
+	streamBackoffLast    = 5 * time.Second
 	streamBatchBytesMax  = client.BatchBytesMax / 2
 	streamAnswerBytesMax = 2 << 20
 	streamConnectTimeout = 10 * time.Second
@@ -78,26 +78,26 @@ func (s *streamSubmitter) SubmitAll(ctx context.Context, envelopes [][]byte) ([]
 }
 
 func (s *streamSubmitter) submit(ctx context.Context, envelopes [][]byte) ([]client.Outcome, error) {
-	backoff := streamBackoffMin
+	backoff := streamBackoffFirst
 	for attempt := 1; ; attempt++ {
 		outcomes, pause, err := s.attempt(ctx, envelopes)
 		if err == nil {
 			return outcomes, nil
 		}
 		if errors.Is(err, p2p.ErrCallRefused) {
-			return nil, fmt.Errorf("the node does not take proofs over libp2p from this key: give its http:// URL as --node, or the key of a node of its region as --node-key (%w)", err)
+			return nil, fmt.Errorf("the node does not take proofs over libp2p from this key: give its http:// URL as --node, or the key of a registered agent as --key (%w)", err)
 		}
 		if attempt > streamRetriesMax || errors.Is(err, errTooLarge) {
 			return nil, fmt.Errorf("no decision after %d attempts: %w", attempt, err)
 		}
-		t := time.NewTimer(max(backoff, min(pause, streamBackoffMax)))
+		t := time.NewTimer(max(backoff, min(pause, streamBackoffLast)))
 		select {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
 			return nil, fmt.Errorf("%w (last answer: %w)", context.Cause(ctx), err)
 		}
-		backoff = min(2*backoff, streamBackoffMax)
+		backoff = min(2*backoff, streamBackoffLast)
 	}
 }
 

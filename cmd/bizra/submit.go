@@ -10,9 +10,10 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/spf13/cobra"
+
 	"github.com/bizra/bizra/client"
 	"github.com/bizra/bizra/pci"
-	"github.com/spf13/cobra"
 )
 
 func newSubmitCommand() *cobra.Command {
@@ -29,7 +30,7 @@ The exit code is 3 if a gate refused any, 1 if any was left undecided.`,
 		Example: `  echo '{"action":"session.open","data":{"session":"s1"}}' | bizra submit --key agent.key
   bizra submit --key agent.key --agent-id builder steps.ndjson
   bizra submit --key agent.key --sign-only steps.ndjson > signed.ndjson
-  bizra submit --node /ip4/127.0.0.1/tcp/4001/p2p/12D3KooW… signed.ndjson`,
+  bizra submit --node /ip4/127.0.0.1/tcp/4001/p2p/12D3KooW… --key agent.key signed.ndjson`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usagef("%s takes one file, not %d", cmd.CommandPath(), len(args))
@@ -44,7 +45,7 @@ The exit code is 3 if a gate refused any, 1 if any was left undecided.`,
 	c.Flags().Float64("ihsan", client.IhsanScoreDefault, "metadata.ihsan_score to claim")
 	c.Flags().Float64("snr", client.SNRScoreDefault, "metadata.snr_score to claim")
 	c.Flags().Bool("sign-only", false, "print the signed envelopes and submit nothing")
-	c.Flags().String("node-key", "", "key file to be known by at a multiaddr, of a node that is not running (default: a key made for this run)")
+	c.Flags().String("node-key", "", "key file to be known by at a multiaddr, of an agent, an operator or a node that is not running (default: --key, else a key made for this run)")
 	c.Flags().String("federation", "", "federation document, to take policy_hash from where --node is a multiaddr")
 	return c
 }

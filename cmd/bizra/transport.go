@@ -4,10 +4,10 @@ import (
 	"os"
 	"time"
 
-	"github.com/bizra/bizra/client"
-	"github.com/bizra/bizra/pci"
 	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
+
+	"github.com/bizra/bizra/client"
 )
 
 // newSubmission decides by the form of --node how proofs travel.
@@ -32,7 +32,8 @@ func newSubmission(cmd *cobra.Command, signer client.Signer) (*submission, error
 		return nil, err
 	}
 	if isMultiaddr(nodes) {
-		return s, s.overStream(cmd, nodes[0])
+		err := s.overStream(cmd, nodes[0])
+		return s, err
 	}
 	first, err := dial(cmd, readRetriesMax)
 	if err != nil {
@@ -59,7 +60,7 @@ func (s *submission) overStream(cmd *cobra.Command, multiaddr string) error {
 	if s.signOnly {
 		return nil
 	}
-	var key *pci.PrivateKey
+	key := s.signer.Key // nodes take proofs from the keys of registered agents
 	if cmd.Flags().Changed("node-key") {
 		var err error
 		if key, err = loadKey(cmd, "node-key", "name the key file of a node"); err != nil {

@@ -6,10 +6,11 @@ import (
 	"slices"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/bizra/bizra/client"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/p2p"
-	"github.com/spf13/cobra"
 )
 
 const voterPollInterval = 500 * time.Millisecond
