@@ -141,19 +141,25 @@ func (b *Book) encode() []byte {
 // Save writes the book's file, whole or not at all, and durably. Without a file, or
 // without anything new, it does nothing.
 func (b *Book) Save() error {
+	_, err := b.save()
+	return err
+}
+
+// save is [Book.Save] and tells whether there was anything to write.
+func (b *Book) save() (wrote bool, err error) {
 	b.mu.Lock()
 	idle := b.path == "" || !b.dirty
 	b.mu.Unlock()
 	if idle {
-		return nil
+		return false, nil
 	}
 	if err := writeDurably(b.path, b.encode()); err != nil {
 		b.mu.Lock()
 		b.dirty = true
 		b.mu.Unlock()
-		return fmt.Errorf("write address book: %w", err)
+		return true, fmt.Errorf("write address book: %w", err)
 	}
-	return nil
+	return true, nil
 }
 
 func writeDurably(path string, content []byte) (err error) {

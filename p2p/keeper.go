@@ -35,7 +35,7 @@ type KeeperConfig struct {
 	ExchangeEvery time.Duration // between peer exchanges with one connected node drawn at random; 30 s
 	PingEvery     time.Duration // 10 s
 	PingTimeout   time.Duration // 5 s
-	SaveEvery     time.Duration // of the address book, where it changed; 10 s
+	SaveEvery     time.Duration // least between two writings of the address book, where it changed; 1 s
 	RedialBase    time.Duration // the wait after the first failed dial; 500 ms, doubled each time
 	RedialMax     time.Duration // 30 s
 	DialTimeout   time.Duration // 10 s
@@ -52,7 +52,7 @@ func (c KeeperConfig) withDefaults() KeeperConfig {
 	set(&c.ExchangeEvery, 30*time.Second)
 	set(&c.PingEvery, 10*time.Second)
 	set(&c.PingTimeout, 5*time.Second)
-	set(&c.SaveEvery, 10*time.Second)
+	set(&c.SaveEvery, time.Second)
 	set(&c.RedialBase, 500*time.Millisecond)
 	set(&c.RedialMax, 30*time.Second)
 	set(&c.DialTimeout, 10*time.Second)
@@ -265,10 +265,14 @@ func (k *Keeper) run() {
 	defer tick.Stop()
 	exchange := time.NewTicker(k.cfg.ExchangeEvery)
 	defer exchange.Stop()
-	save := time.NewTicker(k.cfg.SaveEvery)
-	defer save.Stop()
+	var saved time.Time
 	for due := false; ; {
 		k.tend()
+		// At once where that may be: a region whose nodes are all killed soon after they met
+		// finds itself again by what is in their books.
+		if time.Since(saved) >= k.cfg.SaveEvery && k.save() {
+			saved = time.Now()
+		}
 		due = due && !k.exchangeWithOne()
 		select {
 		case <-k.ctx.Done():
@@ -277,12 +281,17 @@ func (k *Keeper) run() {
 		case <-k.wake:
 		case <-exchange.C:
 			due = true
-		case <-save.C:
-			if err := k.book.Save(); err != nil {
-				k.cfg.Logger.Warn("address book", "error", err)
-			}
 		}
 	}
+}
+
+// save writes the address book if there is anything new in it, and tells whether there was.
+func (k *Keeper) save() (wrote bool) {
+	wrote, err := k.book.save()
+	if err != nil {
+		k.cfg.Logger.Warn("address book", "error", err)
+	}
+	return wrote
 }
 
 // tend starts the dials, greetings and pings that are due.
@@ -419,7 +428,9 @@ func (k *Keeper) exchange(p peer.ID) error {
 	}
 	k.Learn(response.Peers)
 	if k.access.Role(p) >= Member {
-		k.book.Told(p, k.net.reachedAt(p))
+		if k.book.Told(p, k.net.reachedAt(p)) {
+			k.stir()
+		}
 	}
 	return nil
 }

@@ -120,6 +120,14 @@ func TestKeeperRemembersAcrossRestarts(t *testing.T) {
 	eventually(t, "the member is one to a, and remembered", func() bool {
 		return ka.access.Role(m.ID()) == Member && len(ka.Book().Invitations()) == 1 && len(ka.Book().Addresses(m.ID())) > 0
 	})
+	known := time.Now()
+	eventually(t, "the file has both, for a node that is killed", func() bool {
+		onDisk := OpenBook(path, quiet())
+		return len(onDisk.Addresses(b.ID())) > 0 && len(onDisk.Addresses(m.ID())) > 0
+	})
+	if took := time.Since(known); took > 5*time.Second {
+		t.Errorf("the book was written %v after the peers were known: a region that is killed by then does not find itself again", took)
+	}
 	if err := errors.Join(ka.Close(), a.Close()); err != nil {
 		t.Fatal(err)
 	}
