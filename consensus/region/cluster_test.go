@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,7 +29,7 @@ type node struct {
 	id      raft.ServerID
 	home    string
 	log     *fakeLog
-	skew    time.Duration // of its clock, as others see it
+	skew    atomic.Int64 // of its clock, as others see it, nanoseconds
 	mu      sync.Mutex
 	region  *Region
 	state   *fakeState
@@ -84,7 +85,7 @@ func (c *cluster) config(n *node) Config {
 			if err != nil {
 				return 0, err
 			}
-			return time.Now().Add(peer.skew - n.skew).UnixMilli(), nil
+			return time.Now().Add(time.Duration(peer.skew.Load() - n.skew.Load())).UnixMilli(), nil
 		},
 		Hooks: Hooks{Leading: func(leading bool) {
 			if leading {
@@ -122,6 +123,27 @@ func (n *node) current() *Region {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.region
+}
+
+// fake is the node's present state machine.
+func (n *node) fake() *fakeState {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.state
+}
+
+// opens is how often a state was opened: at each start, and for each snapshot received.
+func (n *node) opens() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.snaps
+}
+
+// terms is how often it began to lead.
+func (n *node) terms() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.leading
 }
 
 // prepare makes the node's Region without starting it.
@@ -252,9 +274,9 @@ func (c *cluster) agree(limit time.Duration) []string {
 	c.t.Helper()
 	var first []string
 	until(c.t, limit, "all replicas to hold the same", func() bool {
-		first = c.nodes[c.ids[0]].state.entries()
+		first = c.nodes[c.ids[0]].fake().entries()
 		for _, id := range c.ids[1:] {
-			if !slices.Equal(first, c.nodes[id].state.entries()) {
+			if !slices.Equal(first, c.nodes[id].fake().entries()) {
 				return false
 			}
 		}

@@ -102,7 +102,7 @@ func randomFaults(t *testing.T, seed uint64) {
 	}
 	terms := 0
 	for _, n := range c.nodes {
-		terms += n.leading
+		terms += n.terms()
 		if n.current().Failed() != nil {
 			t.Errorf("%s stopped: %v", n.id, n.current().Failed())
 		}

@@ -61,8 +61,14 @@ func TestStoreCallsHaveALimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var reports []error
+		take := func() []error {
+			mu.Lock()
+			defer mu.Unlock()
+			taken := reports
+			reports = nil
+			return taken
+		}
 		log := newFakeLog()
-		log.hang = make(chan struct{})
 		w := &watched{backing: log, limit: time.Second, report: func(err error) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -75,18 +81,18 @@ func TestStoreCallsHaveALimit(t *testing.T) {
 			"write a vote": func() error { return w.Set([]byte("LastVoteCand"), []byte("x")) },
 		} {
 			log.hang = make(chan struct{})
-			reports = nil
+			take() // none yet
 			done := make(chan error, 1)
 			go func() { done <- call() }()
 			time.Sleep(999 * time.Millisecond)
 			synctest.Wait()
-			if len(reports) > 0 {
+			if early := take(); len(early) > 0 {
 				t.Errorf("%s: reported before its limit", name)
 			}
 			time.Sleep(2 * time.Millisecond)
 			synctest.Wait()
-			if len(reports) != 1 || !errors.Is(reports[0], ErrStalled) {
-				t.Errorf("%s: reported %v", name, reports)
+			if late := take(); len(late) != 1 || !errors.Is(late[0], ErrStalled) {
+				t.Errorf("%s: reported %v", name, late)
 			}
 			close(log.hang)
 			if err := <-done; err != nil {

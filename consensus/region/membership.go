@@ -33,13 +33,14 @@ func (r *Region) RemoveServer(ctx context.Context, id raft.ServerID) error {
 
 // change makes one change of the configuration and waits until it is committed or the context ends; then it may yet be.
 func (r *Region) change(ctx context.Context, what string, do func(*raft.Raft, time.Duration) raft.IndexFuture) error {
-	rf := r.raft.Load()
-	if rf == nil {
-		return fmt.Errorf("%s: %w", what, ErrNotLeader)
+	if err := r.begin(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	done := make(chan error, 1)
-	future := do(rf, r.cfg.RPCTimeout)
-	go func() { done <- future.Error() }() // ends with Raft at the latest
+	go func() {
+		defer r.flights.Done()
+		done <- do(r.raft.Load(), r.cfg.RPCTimeout).Error()
+	}()
 	select {
 	case err := <-done:
 		if errors.Is(err, raft.ErrNotLeader) || errors.Is(err, raft.ErrLeadershipLost) {

@@ -93,7 +93,7 @@ func (m *memNode) Local() raft.ServerID { return m.id }
 func (m *memNode) Open(ctx context.Context, to raft.ServerID) (net.Conn, error) {
 	for {
 		m.net.mu.Lock()
-		handle, changed := m.net.serving[to], m.net.changed
+		handle, changed, resets := m.net.serving[to], m.net.changed, m.net.resets
 		open := !m.net.cut[[2]raft.ServerID{m.id, to}] && !m.net.cut[[2]raft.ServerID{to, m.id}]
 		m.net.mu.Unlock()
 		if open {
@@ -106,7 +106,7 @@ func (m *memNode) Open(ctx context.Context, to raft.ServerID) (net.Conn, error) 
 			go handle(m.id, far)
 			return near, nil
 		}
-		if m.net.resets {
+		if resets {
 			return nil, errors.New("no route")
 		}
 		select {

@@ -286,7 +286,7 @@ func TestWrongClockStampsNothingAndHandsOver(t *testing.T) {
 		})
 		c.start()
 		l := c.leader(10 * time.Second)
-		l.skew = 3 * time.Second
+		l.skew.Store(int64(3 * time.Second))
 		until(t, 10*time.Second, "the leader to refuse", func() bool {
 			return errors.Is(l.propose(time.Second, "stamped wrongly"), ErrNotCommitted)
 		})
@@ -372,9 +372,9 @@ func TestApplyErrorStopsTheReplica(t *testing.T) {
 		c.start()
 		l := c.leader(10 * time.Second)
 		diverged := errors.New("diverged")
-		l.state.mu.Lock()
-		l.state.onCmd = func(uint64) error { return diverged }
-		l.state.mu.Unlock()
+		l.fake().mu.Lock()
+		l.fake().onCmd = func(uint64) error { return diverged }
+		l.fake().mu.Unlock()
 		if err := l.propose(5*time.Second, "poison for one"); !errors.Is(err, ErrUnknownOutcome) {
 			t.Errorf("a proof that the replica could not apply: %v, want an unknown outcome", err)
 		}

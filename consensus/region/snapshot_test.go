@@ -46,12 +46,12 @@ func TestSnapshotBringsAFollowerUp(t *testing.T) {
 		last := behind.current().Status().LastIndex
 		c.crash(behind)
 		c.fill(l, "while away", last+30)
-		opened := behind.snaps
+		opened := behind.opens()
 		c.restart(behind)
 		c.leader(10 * time.Second)
 		c.agree(20 * time.Second)
-		if behind.snaps < opened+2 {
-			t.Errorf("the state was opened %d times: no snapshot was received", behind.snaps-opened)
+		if behind.opens() < opened+2 {
+			t.Errorf("the state was opened %d times: no snapshot was received", behind.opens()-opened)
 		}
 		if s := behind.current().Status(); s.SnapshotIndex == 0 {
 			t.Error("it has no snapshot pointer")
@@ -95,13 +95,13 @@ func TestDivergedFollowerIsBroughtUpOnce(t *testing.T) {
 		if own <= at {
 			t.Fatalf("the isolated leader's log goes to %d, the snapshot to %d: the test does not test", own, at)
 		}
-		opened := old.snaps
+		opened := old.opens()
 		c.net.heal()
 		entries := c.agree(30 * time.Second)
 		if slices.ContainsFunc(entries, func(e string) bool { return strings.HasPrefix(e, "never") }) {
 			t.Error("an entry that was never committed is in the ledger")
 		}
-		if old.snaps == opened {
+		if old.opens() == opened {
 			t.Errorf("it received no snapshot (its own log went to %d, the snapshot to %d): the test does not test", own, at)
 		}
 		for i := range 10 {
@@ -111,7 +111,7 @@ func TestDivergedFollowerIsBroughtUpOnce(t *testing.T) {
 		}
 		c.agree(5 * time.Second)
 		<-time.After(3 * time.Second)
-		if got := old.snaps - opened; got > 2 {
+		if got := old.opens() - opened; got > 2 {
 			t.Errorf("it was sent the snapshot %d times", got)
 		}
 		c.stop()
