@@ -88,7 +88,7 @@ func (in *intake) propose(ctx context.Context, proofs [][]byte) ([]fsm.Receipt, 
 	select {
 	case <-s.done:
 	case <-ctx.Done():
-		if in.withdraw(s, ctx) {
+		if in.withdraw(ctx, s) {
 			return nil, notCommitted(context.Cause(ctx))
 		}
 		select {
@@ -145,7 +145,7 @@ func (in *intake) signal() {
 }
 
 // withdraw takes a submission back if none of its proofs has gone to Raft.
-func (in *intake) withdraw(s *submission, ctx context.Context) bool {
+func (in *intake) withdraw(ctx context.Context, s *submission) bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	mine := 0

@@ -8,8 +8,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/bizra/bizra/fsm"
 	"github.com/hashicorp/raft"
+
+	"github.com/bizra/bizra/fsm"
 )
 
 // Config configures a Region. A zero field takes the default named at it.

@@ -47,7 +47,7 @@ func (d *disk) write(path string, content []byte) error {
 const tempSuffix = ".tmp"
 
 func writeSynced(path string, content []byte) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fileMode)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fileMode) //nolint:gosec // the path is the home's own
 	if err != nil {
 		return err
 	}

@@ -5,8 +5,9 @@ import (
 	"errors"
 	"time"
 
-	"github.com/bizra/bizra/fsm"
 	"github.com/hashicorp/raft"
+
+	"github.com/bizra/bizra/fsm"
 )
 
 // followLeadership runs the leader's duties while this node leads.

@@ -11,8 +11,9 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
-	"github.com/bizra/bizra/fsm"
 	"github.com/hashicorp/raft"
+
+	"github.com/bizra/bizra/fsm"
 )
 
 // fakeState is a state machine of a few lines: a ledger of the proofs' bytes. What is applied is in memory until Sync writes it

@@ -54,7 +54,7 @@ func (y *tally) stopped() bool {
 }
 
 func randomFaults(t *testing.T, seed uint64) {
-	rng := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test's
+	rng := rand.New(rand.NewPCG(seed, 1))
 	c := newCluster(t, 5, func(id raft.ServerID, cfg *Config) {
 		smallSnapshots(id, cfg)
 		cfg.SnapshotEntries = 60

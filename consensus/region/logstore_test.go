@@ -84,12 +84,12 @@ func TestStoreCallsHaveALimit(t *testing.T) {
 			take() // none yet
 			done := make(chan error, 1)
 			go func() { done <- call() }()
-			time.Sleep(999 * time.Millisecond)
+			<-time.After(999 * time.Millisecond)
 			synctest.Wait()
 			if early := take(); len(early) > 0 {
 				t.Errorf("%s: reported before its limit", name)
 			}
-			time.Sleep(2 * time.Millisecond)
+			<-time.After(2 * time.Millisecond)
 			synctest.Wait()
 			if late := take(); len(late) != 1 || !errors.Is(late[0], ErrStalled) {
 				t.Errorf("%s: reported %v", name, late)

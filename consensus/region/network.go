@@ -6,11 +6,12 @@ import (
 	"net"
 	"sync"
 
-	"github.com/bizra/bizra/p2p"
 	"github.com/hashicorp/raft"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/bizra/bizra/p2p"
 )
 
 // Network gives the transport authenticated streams: the ID of the other side is known for certain.

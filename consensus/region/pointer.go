@@ -102,7 +102,10 @@ func decodePointer(b []byte) (*pointer, error) {
 		p.Configuration.Servers = append(p.Configuration.Servers,
 			raft.Server{Suffrage: raft.ServerSuffrage(s.Suffrage), ID: raft.ServerID(s.ID), Address: raft.ServerAddress(s.Address)})
 	}
-	return p, p.validate()
+	if err := p.validate(); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 func (p *pointer) validate() error {

@@ -21,8 +21,8 @@ import (
 	"github.com/bizra/bizra/pci"
 )
 
-// real is a region as it runs: libp2p on loopback, bolt, Pebble and the real state machine.
-type real struct {
+// realRegion is a region as it runs: libp2p on loopback, bolt, Pebble and the real state machine.
+type realRegion struct {
 	t     *testing.T
 	fed   *testfed.Federation
 	nodes []*realNode
@@ -77,9 +77,9 @@ func verifyReal(dir string) (uint64, error) {
 	return index, errors.Join(m.Close(), st.Close())
 }
 
-func newReal(t *testing.T) *real {
+func newReal(t *testing.T) *realRegion {
 	t.Helper()
-	c := &real{t: t, fed: testfed.New(1, 3, testfed.Open)}
+	c := &realRegion{t: t, fed: testfed.New(1, 3, testfed.Open)}
 	var hosts []host.Host
 	for range 3 {
 		hosts = append(hosts, newHost(t))
@@ -117,7 +117,7 @@ func newReal(t *testing.T) *real {
 	return c
 }
 
-func (c *real) prepare(n *realNode) *Region {
+func (c *realRegion) prepare(n *realNode) *Region {
 	c.t.Helper()
 	find := func(id raft.ServerID) (*Region, error) {
 		for _, o := range c.nodes {
@@ -161,7 +161,7 @@ func (c *real) prepare(n *realNode) *Region {
 }
 
 // leader waits for a leader that takes proofs.
-func (c *real) leader() *realNode {
+func (c *realRegion) leader() *realNode {
 	c.t.Helper()
 	var found *realNode
 	until(c.t, 20*time.Second, "a leader that takes proofs", func() bool {
@@ -184,7 +184,7 @@ func (c *real) leader() *realNode {
 }
 
 // submit commits one proof of its own session and returns its receipt.
-func (c *real) submit(n *realNode, agent *testfed.Signer, session string) fsm.Receipt {
+func (c *realRegion) submit(n *realNode, agent *testfed.Signer, session string) fsm.Receipt {
 	c.t.Helper()
 	agent.NowMillis = time.Now().UnixMilli()
 	env := agent.Sign("session.open", map[string]any{"region": "a", "session": session}, "")

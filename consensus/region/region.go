@@ -10,8 +10,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/bizra/bizra/fsm"
 	"github.com/hashicorp/raft"
+
+	"github.com/bizra/bizra/fsm"
 )
 
 // Region is this node's part in its region's Raft: a voter, or a non-voter on its way to become one.

@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/bizra/bizra/fsm"
 	"github.com/hashicorp/raft"
+
+	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/pci"
 )
 
 func TestRegionFoundsCommitsAndSurvivesRestart(t *testing.T) {
@@ -387,3 +390,103 @@ func TestApplyErrorStopsTheReplica(t *testing.T) {
 		c.stop()
 	})
 }
+
+// hashicorp/raft #696: while leadership is handed to a voter that does not answer, Raft takes no writes; not for long.
+func TestTransferToADeadVoterBlocksWritesBriefly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, nil)
+		c.start()
+		l := c.leader(10 * time.Second)
+		dead := c.others(l)[0]
+		c.net.isolate(dead.id, c.ids, true)
+		start := time.Now()
+		blocked := make(chan error, 1)
+		go func() {
+			<-time.After(100 * time.Millisecond)
+			blocked <- l.propose(time.Second, "while handing over")
+		}()
+		if err := l.current().LeadershipTransfer(t.Context(), dead.id); err == nil {
+			t.Error("leadership was handed to a dead voter")
+		}
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("it gave up after %v", took)
+		}
+		if err := <-blocked; !errors.Is(err, ErrNotCommitted) {
+			t.Errorf("a proof during the transfer: %v; the test does not test", err)
+		}
+		until(t, 3*time.Second, "writes to go on", func() bool { return l.propose(time.Second, fmt.Sprint("at ", time.Now())) == nil })
+		if err := l.current().Failed(); err != nil {
+			t.Error(err)
+		}
+		c.stop()
+	})
+}
+
+func TestSubmissionsSettle(t *testing.T) {
+	for name, c := range map[string]struct {
+		outcomes         []error
+		certain, unknown bool
+	}{
+		"all committed":              {[]error{nil, nil}, false, false},
+		"none committed":             {[]error{notCommitted(ErrNotLeader), notCommitted(ErrNotLeader)}, true, false},
+		"first yes, then no":         {[]error{nil, notCommitted(ErrNotLeader)}, false, true},
+		"first no, then yes":         {[]error{notCommitted(ErrNotLeader), nil}, false, true},
+		"first no, then unknown":     {[]error{notCommitted(ErrNotLeader), unknownOutcome(raft.ErrLeadershipLost)}, false, true},
+		"first unknown, then no":     {[]error{unknownOutcome(raft.ErrLeadershipLost), notCommitted(ErrNotLeader)}, false, true},
+		"first yes, then unknown":    {[]error{nil, unknownOutcome(raft.ErrLeadershipLost)}, false, true},
+		"overloaded is not in there": {[]error{&OverloadedError{}}, true, false},
+	} {
+		s := &submission{receipts: make([]fsm.Receipt, len(c.outcomes)), left: len(c.outcomes), done: make(chan struct{})}
+		for _, o := range c.outcomes {
+			s.settle(o)
+		}
+		select {
+		case <-s.done:
+		default:
+			t.Errorf("%s: not done", name)
+		}
+		if errors.Is(s.err, ErrNotCommitted) != c.certain || errors.Is(s.err, ErrUnknownOutcome) != c.unknown {
+			t.Errorf("%s: %v", name, s.err)
+		}
+	}
+}
+
+func TestLimitsOfASubmission(t *testing.T) {
+	in := newIntake(Config{}.withDefaults(), nil)
+	in.open()
+	for name, proofs := range map[string][][]byte{
+		"too many":  slices.Repeat([][]byte{[]byte("x")}, fsm.BatchProofsMax+1),
+		"too large": {make([]byte, pci.EnvelopeBytesMax+1)},
+	} {
+		if _, err := in.propose(context.Background(), proofs); !errors.Is(err, ErrTooLarge) || !errors.Is(err, ErrNotCommitted) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	good := func() Config {
+		return Config{Home: "h", Network: &memNode{newMemNet(0), "a"}, Founders: []raft.ServerID{"a"}, Document: []byte("d"),
+			OpenState:   func(string) (StateMachine, error) { return nil, nil },
+			VerifyState: func(string) (uint64, error) { return 0, nil }}
+	}
+	if _, err := New(good()); err != nil {
+		t.Fatal(err)
+	}
+	for field, change := range map[string]func(*Config){
+		"Home": func(c *Config) { c.Home = "" }, "Network": func(c *Config) { c.Network = nil }, "Founders": func(c *Config) { c.Founders = nil },
+		"Document": func(c *Config) { c.Document = nil }, "OpenState": func(c *Config) { c.OpenState = nil },
+		"VerifyState": func(c *Config) { c.VerifyState = nil }, "StoreLimit": func(c *Config) { c.StoreLimit = -1 },
+		"PeerPhase": func(c *Config) { c.Founders = []raft.ServerID{"a", "b"} }, "InFlightMax": func(c *Config) { c.InFlightMax = -1 },
+		"RPCTimeout": func(c *Config) { c.RPCTimeout = time.Millisecond }, "Founders[1]": func(c *Config) { c.Founders = []raft.ServerID{"a", ""}; c.PeerPhase = noPhase; c.PeerClock = noClock },
+	} {
+		c := good()
+		change(&c)
+		if _, err := New(c); err == nil || !strings.Contains(err.Error(), field) {
+			t.Errorf("%s: %v", field, err)
+		}
+	}
+}
+
+func noPhase(context.Context, raft.ServerID) (Phase, error) { return PhaseUnknown, nil }
+func noClock(context.Context, raft.ServerID) (int64, error) { return 0, nil }

@@ -256,14 +256,14 @@ func sender(t *testing.T) (stream []byte, index uint64, entries []string) {
 // pointer that belongs to it.
 func TestCrashWhileReceiving(t *testing.T) {
 	stream, index, sent := sender(t)
-	crashed, old, new := 0, 0, 0
+	crashed, before, after := 0, 0, 0
 	for stop := 1; ; stop++ {
 		home := t.TempDir()
 		l := newLab(t, home, "a", "b")
 		if err := errors.Join(l.open(), l.persist()); err != nil {
 			t.Fatal(err)
 		}
-		before := *l.snaps.newest()
+		first := *l.snaps.newest()
 		own := l.state.entries()
 		l.steps, l.stop = nil, stop
 		err := l.receive(index, stream)
@@ -278,13 +278,13 @@ func TestCrashWhileReceiving(t *testing.T) {
 		crashed++
 		l.restart()
 		switch got, p := l.state.entries(), l.snaps.newest(); {
-		case slices.Equal(got, own) && p.Index == before.Index:
-			old++
-			if new > 0 {
+		case slices.Equal(got, own) && p.Index == first.Index:
+			before++
+			if after > 0 {
 				t.Errorf("crash at %s: the old state is back", at)
 			}
 		case slices.Equal(got, sent) && p.Index == index:
-			new++
+			after++
 		default:
 			t.Errorf("crash at %s: entries %q, pointer %+v", at, got, p)
 		}
@@ -293,8 +293,8 @@ func TestCrashWhileReceiving(t *testing.T) {
 			t.Errorf("crash at %s: receive again: %v", at, err)
 		}
 	}
-	if crashed < 15 || old == 0 || new == 0 {
-		t.Errorf("%d crashes led to %d old and %d new states: the test does not test", crashed, old, new)
+	if crashed < 15 || before == 0 || after == 0 {
+		t.Errorf("%d crashes led to %d old and %d new states: the test does not test", crashed, before, after)
 	}
 }
 
@@ -303,7 +303,6 @@ func TestCrashWhileFinishingASwap(t *testing.T) {
 	stream, index, sent := sender(t)
 	crashed := 0
 	for first := 1; ; first++ {
-		interrupted := false
 		for second := 1; ; second++ {
 			l := newLab(t, t.TempDir(), "a", "b")
 			if err := errors.Join(l.open(), l.persist()); err != nil {
@@ -321,13 +320,11 @@ func TestCrashWhileFinishingASwap(t *testing.T) {
 				break
 			}
 			crashed++
-			interrupted = true
 			l.restart()
 			if got := l.state.entries(); len(got) != 2 && !slices.Equal(got, sent) {
 				t.Fatalf("crashes at steps %d and %d: entries %q", first, second, got)
 			}
 		}
-		_ = interrupted
 	}
 }
 
@@ -411,4 +408,44 @@ func TestDamagedSnapshotIsRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A disk that fails in the middle of a swap stops the replica; the next start finishes it.
+func TestSwapThatFailsIsFinishedAtTheNextStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, smallSnapshots)
+		c.start()
+		l := c.leader(10 * time.Second)
+		behind := c.others(l)[0]
+		last := behind.current().Status().LastIndex
+		c.crash(behind)
+		c.fill(l, "while away", last+30)
+		r := c.prepare(behind)
+		failed := 0
+		r.disk.hook = func(step string) error {
+			if strings.HasPrefix(step, "rename incoming") && strings.HasSuffix(step, "to "+stateName) {
+				failed++
+				return errCrash
+			}
+			return nil
+		}
+		c.net.heal()
+		if err := r.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		until(t, 20*time.Second, "the replica to stop", func() bool { return errors.Is(r.Failed(), errCrash) })
+		if failed != 1 {
+			t.Errorf("the swap failed %d times", failed)
+		}
+		if err := l.propose(time.Second, "goes on"); err != nil {
+			t.Error(err)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		c.restart(behind)
+		c.leader(10 * time.Second)
+		c.agree(20 * time.Second)
+		c.stop()
+	})
 }

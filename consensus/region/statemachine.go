@@ -8,9 +8,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/fsm/store"
-	"github.com/hashicorp/raft"
 )
 
 // StateMachine is the state machine with its store, as this package needs it. [fsm.Machine] over a store is one.

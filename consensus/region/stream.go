@@ -103,8 +103,8 @@ func (p *packer) Read(b []byte) (int, error) {
 func (p *packer) advance() error {
 	if p.open != nil {
 		file := p.files[p.next-1]
-		if left := p.now.(*io.LimitedReader).N; left != 0 {
-			return fmt.Errorf("a snapshot's file %s is %d bytes shorter than it was", file.name, left)
+		if body, ok := p.now.(*io.LimitedReader); ok && body.N != 0 {
+			return fmt.Errorf("a snapshot's file %s is %d bytes shorter than it was", file.name, body.N)
 		}
 		err := p.open.Close()
 		p.open, p.now = nil, nil
@@ -129,7 +129,7 @@ func (p *packer) openNext() error {
 	file := p.files[p.next]
 	// The header goes first, alone; then the file itself.
 	if h, ok := p.now.(*headerReader); !ok || h.file != p.next {
-		header := append([]byte{byte(len(file.name))}, file.name...)
+		header := append([]byte{byte(len(file.name))}, file.name...)      //nolint:gosec // names are at most 128 bytes
 		header = binary.BigEndian.AppendUint64(header, uint64(file.size)) //nolint:gosec // sizes are not negative
 		p.now = &headerReader{bytes.NewReader(header), p.next}
 		return nil
@@ -280,7 +280,7 @@ func (u *unpacker) beginFile(name string, size uint64) error {
 	if err := u.disk.step("receive %s", name); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(u.dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+	f, err := os.OpenFile(filepath.Join(u.dir, name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode) //nolint:gosec // the name is checked above
 	if err != nil {
 		return fmt.Errorf("create a received snapshot's file: %w", err)
 	}
