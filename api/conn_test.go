@@ -277,6 +277,27 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
+// TestShutdownDoesNotWaitForTheSilent: clients open connections in advance.
+func TestShutdownDoesNotWaitForTheSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newServer(t, &fake{}, api.Config{})
+		l, served := newPipeListener(), make(chan error, 1)
+		go func() { served <- s.Serve(l) }()
+		c := mustDial(t, l)
+		synctest.Wait()
+		began := time.Now()
+		if err := errors.Join(s.Shutdown(t.Context()), <-served); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("it took %v, with nothing under way", took)
+		}
+		if n, err := c.Read(make([]byte, 1)); err == nil {
+			t.Errorf("the connection is still open: %d bytes", n)
+		}
+	})
+}
+
 // TestExpectContinue: curl asks before it sends a body beyond 1 MiB.
 func TestExpectContinue(t *testing.T) {
 	inBubble(t, &fake{}, api.Config{}, func(t *testing.T, l *pipeListener, _ *api.Server) {

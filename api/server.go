@@ -22,6 +22,7 @@ type Server struct {
 	http     *http.Server
 	requests chan struct{} // one slot for each request with the backend
 	bodies   budget
+	silent   silent
 	draining atomic.Bool
 }
 
@@ -47,6 +48,7 @@ func New(backend Backend, cfg Config) (*Server, error) {
 		WriteTimeout:      cfg.WriteTimeout,
 		IdleTimeout:       cfg.IdleTimeout,
 		MaxHeaderBytes:    HeaderBytesMax - headerSlackBytes,
+		ConnState:         s.silent.note,
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 	}
 	return s, nil
@@ -69,6 +71,7 @@ func (s *Server) Serve(l net.Listener) error {
 // until the context ends; then it cuts them off and returns the context's error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
+	s.silent.close()
 	if err := s.http.Shutdown(ctx); err != nil {
 		return errors.Join(fmt.Errorf("stop the HTTP interface: %w", err), s.http.Close())
 	}
@@ -97,6 +100,41 @@ func (s *Server) routes() http.Handler {
 		Registry: s.cfg.Registry, MaxRequestsInFlight: 4, Timeout: s.cfg.RequestTimeout,
 		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelError), ErrorHandling: promhttp.ContinueOnError})))
 	return mux
+}
+
+// silent are the connections on which nothing has come yet. Clients open some in
+// advance, and net/http waits for them, for five seconds, when it shuts down.
+type silent struct {
+	mu     sync.Mutex
+	conns  map[net.Conn]struct{} // under mu
+	closed bool                  // under mu
+}
+
+// note is told every change of a connection's state.
+func (s *silent) note(c net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case state != http.StateNew:
+		delete(s.conns, c)
+	case s.closed:
+		_ = c.Close()
+	default:
+		if s.conns == nil {
+			s.conns = make(map[net.Conn]struct{})
+		}
+		s.conns[c] = struct{}{}
+	}
+}
+
+// close closes them, and those that are still to come.
+func (s *silent) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	for c := range s.conns {
+		_ = c.Close()
+	}
 }
 
 // budget is memory that requests take and give back.

@@ -10,15 +10,16 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
 	"github.com/bizra/bizra/api"
 	"github.com/bizra/bizra/consensus/follow"
 	"github.com/bizra/bizra/consensus/link"
 	"github.com/bizra/bizra/consensus/region"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/p2p"
-	"github.com/libp2p/go-libp2p/core/host"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
 // Node is a running node. Start makes one, Close ends it.
@@ -167,7 +168,13 @@ func (n *Node) startHTTP(context.Context) (err error) {
 	n.onClose(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), n.cfg.StopTimeout/2)
 		defer cancel()
-		return errors.Join(n.api.Shutdown(ctx), <-served)
+		err := n.api.Shutdown(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			// A client that takes its time is no fault of this node.
+			n.log.Warn("HTTP requests were cut off", "error", err)
+			err = nil
+		}
+		return errors.Join(err, <-served)
 	})
 	return nil
 }
