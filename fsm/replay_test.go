@@ -7,11 +7,12 @@ import (
 	"strings"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/fsm/store"
 	"github.com/bizra/bizra/internal/testfed"
 	"github.com/bizra/bizra/pci"
-	"pgregory.net/rapid"
 )
 
 func quiet(string, int64, int64) {}
@@ -211,13 +212,14 @@ func TestForgedEntriesAreRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return m, m.ApplyEntries(entries)
+		err = m.ApplyEntries(entries)
+		return m, err
 	}
 	if m, err := follow(entries...); err != nil || m.Size() != 3 {
 		t.Fatalf("the honest ledger is refused: %v", err)
 	}
-	forge := func(old, new string) []byte {
-		forged := strings.Replace(string(entries[2]), old, new, 1)
+	forge := func(was, is string) []byte {
+		forged := strings.Replace(string(entries[2]), was, is, 1)
 		if forged == string(entries[2]) {
 			t.Fatalf("nothing to forge: %s", entries[2])
 		}

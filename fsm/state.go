@@ -166,6 +166,18 @@ func (n nodes) Node(h session.Hash) (*session.Node, error) {
 	return node, err
 }
 
+// Lineage implements [session.Nodes].
+func (n nodes) Lineage(h session.Hash) (clock uint64, parents []session.Hash, err error) {
+	b, err := n.g.Get(nodeKey(h))
+	if err != nil {
+		return 0, nil, fmt.Errorf("read session node %v: %w", h, err)
+	}
+	if len(b) < 8 {
+		return 0, nil, fmt.Errorf("session node %v: record of %d bytes is too short", h, len(b))
+	}
+	return session.ParseLineage(b[8:])
+}
+
 // at also gives the index of the entry that made the node.
 func (n nodes) at(h session.Hash) (*session.Node, int64, error) {
 	b, err := n.g.Get(nodeKey(h))

@@ -83,7 +83,10 @@ func OpenHome(dir string) (*Home, error) {
 	if err := h.loadOptional(); err != nil {
 		return nil, fmt.Errorf("open home: %w", err)
 	}
-	return h, h.check()
+	if err := h.check(); err != nil {
+		return nil, err
+	}
+	return h, nil
 }
 
 func (h *Home) loadOptional() (err error) {

@@ -3,10 +3,11 @@ package node
 import (
 	"time"
 
-	"github.com/bizra/bizra/consensus/region"
-	"github.com/bizra/bizra/fsm"
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/bizra/bizra/consensus/region"
+	"github.com/bizra/bizra/fsm"
 )
 
 // metrics are those of the node as a whole; the interface and the follower have their own.

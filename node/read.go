@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/bizra/bizra/consensus/region"
 	"github.com/bizra/bizra/p2p"
-	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 // A linearizable read on any node: ask the leader how many entries there are (it

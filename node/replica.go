@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/hashicorp/raft"
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/bizra/bizra/consensus/follow"
 	"github.com/bizra/bizra/consensus/region"
 	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/p2p"
-	"github.com/hashicorp/raft"
-	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 // peersEvery is how often the node looks who votes, for package p2p's rules; Raft's

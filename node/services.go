@@ -5,12 +5,13 @@ import (
 	"errors"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/bizra/bizra/consensus/follow"
 	"github.com/bizra/bizra/consensus/link"
 	"github.com/bizra/bizra/consensus/region"
 	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/pci"
-	"github.com/hashicorp/raft"
 )
 
 // startServices puts up what the nodes of a region say to each other. All of it stands
@@ -49,8 +50,7 @@ func (n *Node) startServices(context.Context) (err error) {
 // closeReplica ends Raft or the follower, and with it the state. It comes before the
 // services, so that a leader hands over while its voters can still reach it.
 func (n *Node) closeReplica() error {
-	n.mu.Lock()   // what runVoter is starting is started, and nothing after it
-	n.mu.Unlock() //nolint:staticcheck // see above
+	n.awaitDuties()
 	var errs []error
 	if v := n.voters.Load(); v != nil {
 		errs = append(errs, v.Close())
@@ -63,6 +63,13 @@ func (n *Node) closeReplica() error {
 		errs = append(errs, r.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// awaitDuties returns when the duties that voterStarted is starting are started; after
+// the end of the node's context it starts no more.
+func (n *Node) awaitDuties() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 }
 
 // Submit puts proofs, as they came, through the gates of the region.

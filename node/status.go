@@ -6,12 +6,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hashicorp/raft"
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/bizra/bizra/client"
 	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/p2p"
-	"github.com/hashicorp/raft"
-	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 // directory tells nodes' names by their peer IDs.

@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/bizra/bizra/consensus/link"
-	"github.com/bizra/bizra/consensus/region"
 	"github.com/hashicorp/raft"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/bizra/bizra/consensus/link"
+	"github.com/bizra/bizra/consensus/region"
 )
 
 // voterStarted puts up what a voter does beside Raft: comparing seals, and, while it

@@ -13,10 +13,11 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/node"
 	"github.com/bizra/bizra/pci"
-	"github.com/spf13/cobra"
 )
 
 const (

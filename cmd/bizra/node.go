@@ -11,9 +11,10 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/bizra/bizra/consensus/region"
 	"github.com/bizra/bizra/node"
-	"github.com/spf13/cobra"
 )
 
 // Where a node listens if nothing else is said.

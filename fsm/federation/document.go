@@ -15,9 +15,10 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/bizra/bizra/pci"
 	"github.com/multiformats/go-multiaddr"
 	"github.com/zeebo/blake3"
+
+	"github.com/bizra/bizra/pci"
 )
 
 // Limits of a document.

@@ -15,8 +15,9 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/bizra/bizra/fsm/store"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/bizra/bizra/fsm/store"
 )
 
 const (
@@ -24,10 +25,10 @@ const (
 	EntryBytesMax = 65535
 	// EnvelopeIDBytesMax bounds an envelope id; a UUID's text has 36 bytes.
 	EnvelopeIDBytesMax = 64
-	// sizeMaxLog2 and SizeMax bound a log. tlog's arithmetic does not end for sizes beyond 2⁶², so every size that comes from
-	// outside must be compared with SizeMax before tlog sees it; the functions of this package do so.
+	// SizeMax is the most entries that a log may hold. tlog's arithmetic does not end for sizes beyond 2⁶², so every size that
+	// comes from outside must be compared with SizeMax before tlog sees it; the functions of this package do so.
+	SizeMax     = int64(1) << sizeMaxLog2
 	sizeMaxLog2 = 40
-	SizeMax     = int64(1) << sizeMaxLog2 // entries
 )
 
 var (

@@ -9,10 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/bizra/bizra/fsm/ledger"
-	"github.com/bizra/bizra/fsm/store"
 	"golang.org/x/mod/sumdb/tlog"
 	"pgregory.net/rapid"
+
+	"github.com/bizra/bizra/fsm/ledger"
+	"github.com/bizra/bizra/fsm/store"
 )
 
 // mth, path, proof and subproof are RFC 6962 §2.1, word for word and without any cleverness.

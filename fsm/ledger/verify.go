@@ -7,8 +7,9 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/bizra/bizra/fsm/store"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/bizra/bizra/fsm/store"
 )
 
 // verifyStep is how many entries or records Verify handles between looks at its context and reports of progress.

@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/bizra/bizra/fsm/store"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/bizra/bizra/fsm/store"
 )
 
 // View reads the ledger in any reader: a store, or a snapshot where several reads must agree. An index or a size outside it

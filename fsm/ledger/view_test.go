@@ -10,9 +10,10 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/bizra/bizra/fsm/ledger"
 	"github.com/bizra/bizra/fsm/store"
-	"golang.org/x/mod/sumdb/tlog"
 )
 
 func numberKey(prefix byte, n int64) []byte {

@@ -7,8 +7,9 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/bizra/bizra/pci"
 	"github.com/zeebo/blake3"
+
+	"github.com/bizra/bizra/pci"
 )
 
 // Hash names a node: BLAKE3-256("bizra-session-v1:" ‖ canonical form).
@@ -132,3 +133,29 @@ func ParseNode(canonical []byte) (*Node, error) {
 	}
 	return n, nil
 }
+
+// ParseLineage reads clock and parents out of a canonical form that [ParseNode] has taken,
+// or that this package has written. It is for walks: it looks at nothing else.
+func ParseLineage(canonical []byte) (clock uint64, parents []Hash, err error) {
+	number, ok := bytes.CutPrefix(canonical, []byte(`{"clock":`))
+	number, _, more := bytes.Cut(number, []byte(`,`))
+	if clock, err = strconv.ParseUint(string(number), 10, 64); !ok || !more || err != nil {
+		return 0, nil, fmt.Errorf("read a session node's lineage: no clock")
+	}
+	// Inside a string the quotes would be escaped.
+	_, list, found := bytes.Cut(canonical, []byte(`,"parents":[`))
+	list, _, ended := bytes.Cut(list, []byte(`]`))
+	if !found || !ended || (len(list) > 0 && (len(list)+1)%lineageParentBytes != 0) {
+		return 0, nil, fmt.Errorf("read a session node's lineage: no parents")
+	}
+	for i := 0; i < len(list); i += lineageParentBytes {
+		h, err := ParseHash(string(list[i+1 : i+1+2*len(Hash{})]))
+		if err != nil {
+			return 0, nil, fmt.Errorf("read a session node's lineage: %w", err)
+		}
+		parents = append(parents, h)
+	}
+	return clock, parents, nil
+}
+
+const lineageParentBytes = 2*len(Hash{}) + len(`"",`)

@@ -14,7 +14,7 @@ const (
 	IDBytesMax       = 128      // a session's id
 	ReasonBytesMax   = 1024     // a step's reason
 	NameBytesMax     = 128      // a branch's name
-	RollbackNodesMax = 1024     // nodes looked at in search of a rollback's ancestor
+	RollbackNodesMax = 256      // nodes looked at in search of a rollback's ancestor: each is a read of the store
 	NodeBytesMax     = 16 << 10 // canonical form of a node
 )
 
@@ -76,6 +76,8 @@ type Step struct {
 type Nodes interface {
 	Node(Hash) (*Node, error)
 	HasNode(Hash) (bool, error)
+	// Lineage gives a node's clock and parents, without the cost of decoding all of it.
+	Lineage(Hash) (clock uint64, parents []Hash, err error)
 }
 
 func refuse(code pci.Code, reason string) error { return &pci.Reject{Code: code, Detail: reason} }
@@ -147,7 +149,7 @@ func (s *Session) Apply(st *Step, nodes Nodes) (*Session, *Node, error) {
 		}
 		consumed = n.Parents
 	case Rollback:
-		a, err := ancestor(tip.Hash, st.Ancestor, nodes)
+		a, err := s.ancestor(tip, st.Ancestor, nodes)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -224,20 +226,38 @@ func (s *Session) tip(h Hash) (Tip, bool) {
 	return s.Tips[i], true
 }
 
-// ancestor walks back from a tip, breadth first, until it meets the node asked for.
-// It looks at no more than RollbackNodesMax nodes, which bounds what one proof may cost.
-func ancestor(from, want Hash, nodes Nodes) (*Node, error) {
-	seen := map[Hash]struct{}{from: {}}
-	queue := []Hash{from}
+// ancestor walks back from a tip, breadth first, until it meets the node asked for. It looks
+// at no more than RollbackNodesMax nodes, and at none that is not younger than the one asked
+// for, which bounds what one proof may cost: those that are refused are not limited in number.
+func (s *Session) ancestor(tip Tip, want Hash, nodes Nodes) (*Node, error) {
+	known, err := nodes.HasNode(want)
+	if err != nil {
+		return nil, fmt.Errorf("look for node %v: %w", want, err)
+	}
+	if !known {
+		return nil, refuse(pci.RejectInvariantFailed, ReasonNoAncestor)
+	}
+	a, err := nodes.Node(want)
+	if err != nil {
+		return nil, fmt.Errorf("look for node %v: %w", want, err)
+	}
+	if a.Session != s.ID || a.Clock >= tip.Clock {
+		return nil, refuse(pci.RejectInvariantFailed, ReasonNoAncestor)
+	}
+	seen := map[Hash]struct{}{tip.Hash: {}}
+	queue := []Hash{tip.Hash}
 	for looked := 0; len(queue) > 0 && looked < RollbackNodesMax; looked++ {
-		n, err := nodes.Node(queue[0])
+		clock, parents, err := nodes.Lineage(queue[0])
 		if err != nil {
-			return nil, fmt.Errorf("walk back from node %v: %w", from, err)
+			return nil, fmt.Errorf("walk back from node %v: %w", tip.Hash, err)
 		}
 		queue = queue[1:]
-		for _, p := range n.Parents {
+		if clock <= a.Clock {
+			continue
+		}
+		for _, p := range parents {
 			if p == want {
-				return nodes.Node(p)
+				return a, nil
 			}
 			if _, dup := seen[p]; !dup {
 				seen[p] = struct{}{}

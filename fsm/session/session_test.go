@@ -6,10 +6,11 @@ import (
 	"slices"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/bizra/bizra/fsm/session"
 	"github.com/bizra/bizra/internal/vectors"
 	"github.com/bizra/bizra/pci"
-	"pgregory.net/rapid"
 )
 
 // book keeps the nodes of a test.
@@ -23,6 +24,18 @@ func (b book) Node(h session.Hash) (*session.Node, error) {
 }
 
 func (b book) HasNode(h session.Hash) (bool, error) { _, ok := b[h]; return ok, nil }
+
+func (b book) Lineage(h session.Hash) (uint64, []session.Hash, error) {
+	n, err := b.Node(h)
+	if err != nil {
+		return 0, nil, err
+	}
+	clock, parents, err := session.ParseLineage(n.AppendCanonical(nil))
+	if err == nil && (clock != n.Clock || !slices.Equal(parents, n.Parents)) {
+		err = fmt.Errorf("the lineage of %v is read as %d %v", h, clock, parents)
+	}
+	return clock, parents, err
+}
 
 func wantRefusal(t *testing.T, err error, code pci.Code, reason string) {
 	t.Helper()

@@ -47,7 +47,7 @@ func (m *Memory) Checkpoint(dir string) (err error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fmt.Errorf("making the checkpoint directory: %w", err)
 	}
-	if err := writeMemoryFile(filepath.Join(dir, memoryFileName), uint64(tree.Len()), tree.Scan); err != nil {
+	if err := writeMemoryFile(filepath.Join(dir, memoryFileName), uint64(tree.Len()), tree.Scan); err != nil { //nolint:gosec // a length
 		return fmt.Errorf("writing the checkpoint: %w", err)
 	}
 	for _, d := range []string{dir, filepath.Dir(dir)} {

@@ -9,8 +9,9 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/bizra/bizra/fsm/store"
 	"pgregory.net/rapid"
+
+	"github.com/bizra/bizra/fsm/store"
 )
 
 // layer is a Txn and what it should read, all layers below included.

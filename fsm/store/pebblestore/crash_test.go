@@ -9,10 +9,11 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/bizra/bizra/fsm/store"
-	"github.com/bizra/bizra/fsm/store/pebblestore"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/bizra/bizra/fsm/store"
+	"github.com/bizra/bizra/fsm/store/pebblestore"
 )
 
 // workload commits numbered batches. Batch n writes its number under "last", and under widthMax keys of its own values of a

@@ -42,7 +42,7 @@ func (f *freezingFS) file(doing, path string, file vfs.File, err error) (vfs.Fil
 		return nil, err
 	}
 	if err != nil {
-		return &lostFile{name: f.PathBase(path)}, nil
+		return &lostFile{name: f.PathBase(path)}, nil //nolint:nilerr // the disk is frozen: what was asked for seems to have happened
 	}
 	return &freezingFile{File: file, fs: f, path: path}, nil
 }

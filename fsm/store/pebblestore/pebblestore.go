@@ -16,10 +16,11 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/bizra/bizra/fsm/store"
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/bizra/bizra/fsm/store"
 )
 
 const (

@@ -6,8 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/bizra/bizra/fsm/store"
 	"pgregory.net/rapid"
+
+	"github.com/bizra/bizra/fsm/store"
 )
 
 const snapshotsMax = 4
