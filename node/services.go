@@ -69,7 +69,7 @@ func (n *Node) closeReplica() error {
 // the end of the node's context it starts no more.
 func (n *Node) awaitDuties() {
 	n.mu.Lock()
-	defer n.mu.Unlock()
+	n.mu.Unlock() //nolint:staticcheck,gocritic // having had the lock is the point
 }
 
 // Submit puts proofs, as they came, through the gates of the region.
