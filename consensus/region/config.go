@@ -37,6 +37,11 @@ type Config struct {
 	// PeerClock asks another voter for its time in Unix milliseconds.
 	PeerClock func(ctx context.Context, id raft.ServerID) (int64, error)
 
+	// Vouched says of a peer that Raft's configuration here does not name as a voter whether it is one all the same, by evidence
+	// that this node trusts: a voter whose log is behind may not yet know the one that leads, and would else never learn of it.
+	// It lets the peer send entries and snapshots, no requests for votes. It must not block. May be nil.
+	Vouched func(id raft.ServerID) bool
+
 	HeartbeatTimeout time.Duration // without a leader, before a follower asks for votes; 1 s
 	ElectionTimeout  time.Duration // of one round of votes; 1 s
 	LeaseTimeout     time.Duration // without a majority, before a leader steps down; 500 ms
@@ -119,6 +124,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.OnApplied == nil {
 		c.OnApplied = func(uint64, *fsm.Result) {}
+	}
+	if c.Vouched == nil {
+		c.Vouched = func(raft.ServerID) bool { return false }
 	}
 	c.Hooks = c.Hooks.withDefaults()
 	return c

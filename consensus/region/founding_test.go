@@ -204,6 +204,30 @@ func TestAddedNodeGrantsNoVoteBeforeItKnowsTheRegion(t *testing.T) {
 	})
 }
 
+func TestVouchedPeerMaySendEntriesOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, func(_ raft.ServerID, cfg *Config) {
+			cfg.Vouched = func(id raft.ServerID) bool { return id == "node-9" }
+		})
+		c.start()
+		r := c.nodes[c.ids[0]].current()
+		for _, q := range []struct {
+			from    raft.ServerID
+			command any
+			want    bool
+		}{
+			{"node-9", nil, true}, {"node-9", &raft.AppendEntriesRequest{}, true}, {"node-9", &raft.InstallSnapshotRequest{}, true},
+			{"node-9", &raft.RequestVoteRequest{}, false}, {"node-9", &raft.RequestPreVoteRequest{}, false}, {"node-9", &raft.TimeoutNowRequest{}, false},
+			{"node-8", &raft.AppendEntriesRequest{}, false}, {"node-1", &raft.RequestVoteRequest{}, true},
+		} {
+			if got := r.admit(q.from, q.command) == nil; got != q.want {
+				t.Errorf("%s may send %T: %v, want %v", q.from, q.command, got, q.want)
+			}
+		}
+		c.stop()
+	})
+}
+
 // Every step of founding is interrupted once. The next start goes on with it, and a vote was never possible before the file was
 // gone.
 func TestCrashWhileFounding(t *testing.T) {

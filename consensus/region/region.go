@@ -200,20 +200,21 @@ func (r *Region) admit(from raft.ServerID, command any) error {
 	r.mu.Lock()
 	committed, senders := r.committed, r.senders
 	r.mu.Unlock()
-	if len(latest.Servers) > 0 {
-		if isVoter(latest, from) || isVoter(committed, from) {
-			return nil
-		}
-		return errors.New("not one of the region's voters")
+	if isVoter(latest, from) || isVoter(committed, from) {
+		return nil
 	}
-	// Raft grants votes to anybody while it knows no configuration.
+	unknown := len(latest.Servers) == 0
+	// Raft grants votes to anybody while it knows no configuration, so what follows may send no requests for votes.
 	switch command.(type) {
 	case nil, *raft.AppendEntriesRequest, *raft.InstallSnapshotRequest:
-		if slices.Contains(senders, from) {
+		if unknown && slices.Contains(senders, from) || r.cfg.Vouched(from) {
 			return nil
 		}
 	}
-	return errors.New("this node does not know the region's voters yet")
+	if unknown {
+		return errors.New("this node does not know the region's voters yet")
+	}
+	return errors.New("not one of the region's voters")
 }
 
 func isVoter(c raft.Configuration, id raft.ServerID) bool {
