@@ -272,7 +272,7 @@ func ServeKeys(h host.Host, a *p2p.Access, cfg KeysConfig) (*p2p.Server, error) 
 	}
 	t := &keyTaker{cfg: cfg, access: a, self: self}
 	s, err := p2p.Serve(h, a, p2p.ProtocolKeys, p2p.Limits{RequestBytesMax: keysRequestBytesMax, ResponseBytesMax: keysResponseBytesMax,
-		ConcurrentMax: 4, PerPeerMax: 1, Timeout: keysTimeout, PerPeerPerSecond: keysPerPeerPerSec, PerPeerBurst: keysPerPeerBurst}, t.handle)
+		ConcurrentMax: 8, PerPeerMax: 2, Timeout: keysTimeout, PerPeerPerSecond: keysPerPeerPerSec, PerPeerBurst: keysPerPeerBurst}, t.handle)
 	if err != nil {
 		return nil, fmt.Errorf("keys: %w", err)
 	}

@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,7 +32,8 @@ type liveNode struct {
 	intake   *Intake
 	seals    *Seals
 	voters   *Voters
-	started  atomic.Bool
+	started  atomic.Bool // Raft starts
+	ready    atomic.Bool // and has started
 	diverged atomic.Pointer[Divergence]
 	closers  []func() error
 }
@@ -60,15 +62,15 @@ func newLiveNode(t *testing.T, net *network, n *netNode) *liveNode {
 		CommitTimeout: 20 * time.Millisecond, SealInterval: 100 * time.Millisecond, PhaseInterval: 50 * time.Millisecond})
 	fail(err)
 	n.live.Store(l.region)
-	status, err := ServeStatus(n.host, n.access, StatusConfig{Region: "a", Raft: l.region.Status, Read: StaleReader(l.region)})
+	status, err := ServeStatus(n.host, n.access, StatusConfig{Region: "a", Raft: l.region.Status, Read: l.stale})
 	fail(err)
 	l.seals, err = NewSeals(SealsConfig{Self: n.id(), Voters: func() []peer.ID { return RaftVoters(l.region.Configuration()) },
-		Read: StaleReader(l.region), Ask: l.asker.Seals, OnDiverged: func(d *Divergence) { l.diverged.Store(d) }})
+		Read: l.stale, Ask: l.asker.Seals, OnDiverged: func(d *Divergence) { l.diverged.Store(d) }})
 	fail(err)
 	keys, err := NewKeySender(KeySenderConfig{Host: n.host, Region: "a", Read: LinearizableReader(l.region),
 		Keys: RegionKeys{net.fed.LogKeys["a"], net.fed.Cosign["a"]}, Configuration: l.region.Configuration})
 	fail(err)
-	l.voters, err = NewVoters(VotersConfig{Region: l.region, Read: LinearizableReader(l.region), Stale: StaleReader(l.region), Ask: l.asker.Status,
+	l.voters, err = NewVoters(VotersConfig{Region: l.region, Read: LinearizableReader(l.region), Stale: l.stale, Ask: l.asker.Status,
 		HandOver: keys.HandOver, Every: 100 * time.Millisecond, RetryBase: 200 * time.Millisecond})
 	fail(err)
 	l.intake, err = NewIntake(IntakeConfig{Host: n.host, Access: n.access, Region: l.region, Voters: net.voterIDs, Patience: 15 * time.Second})
@@ -96,6 +98,20 @@ func (*liveNode) openState(string) (region.StateMachine, error) {
 	return region.StoredMachine(m, st), nil
 }
 
+func (l *liveNode) start(raft func() error) error {
+	l.started.Store(true)
+	err := raft()
+	l.ready.Store(err == nil)
+	return err
+}
+
+func (l *liveNode) stale(ctx context.Context, fn func(StateView) error) error {
+	if !l.ready.Load() {
+		return errors.New("there is no state yet")
+	}
+	return StaleReader(l.region)(ctx, fn)
+}
+
 // applied wires Raft's results to this package, as a node does.
 func (l *liveNode) applied(_ uint64, r *fsm.Result) {
 	if !l.started.Load() {
@@ -120,8 +136,7 @@ func (l *liveNode) serveKeys() {
 		Store: func(RegionKeys) error { return nil },
 		StartAsAdded: func(ctx context.Context, senders []raft.ServerID) error {
 			home = RaftAdded
-			l.started.Store(true)
-			return l.region.StartAsAdded(ctx, senders)
+			return l.start(func() error { return l.region.StartAsAdded(ctx, senders) })
 		}})
 	if err != nil {
 		l.t.Fatal(err)
@@ -159,8 +174,7 @@ func TestRegionWithEverything(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(l.home, region.FoundingName), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		l.started.Store(true)
-		go func() { results <- l.region.Start(t.Context()) }()
+		go func() { results <- l.start(func() error { return l.region.Start(t.Context()) }) }()
 	}
 	for range 3 {
 		if err := <-results; err != nil {

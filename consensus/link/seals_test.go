@@ -324,19 +324,24 @@ func TestSealsFarBehind(t *testing.T) {
 // A node that does not vote yet compares itself, but does not count.
 func TestSealsOfANonVoter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newReplicas(t, 4)
+		r := newReplicas(t, 5)
 		r.vote = r.vote[:3]
 		r.compare()
 		defer r.close()
 		for i, x := range r.all {
-			x.seal([]string{"right", "right", "wrong", "wrong"}[i])
+			x.seal([]string{"right", "right", "wrong", "wrong", "right"}[i])
 		}
 		r.settle(5 * time.Second)
 		if r.all[2].stopped == nil || r.all[3].stopped == nil || r.all[0].stopped != nil {
 			t.Errorf("stopped: %v, %v, %v", r.all[0].stopped, r.all[2].stopped, r.all[3].stopped)
 		}
-		if n := r.all[3].agreed(); n != -1 {
-			t.Errorf("a node that does not vote agreed on %d", n)
+		for _, x := range r.all[3:] {
+			if n := x.agreed(); n != -1 {
+				t.Errorf("a node that does not vote agreed on %d", n)
+			}
+		}
+		if r.all[4].stopped != nil || r.all[0].agreed() != 0 {
+			t.Errorf("stopped %v, agreed %d", r.all[4].stopped, r.all[0].agreed())
 		}
 	})
 }

@@ -136,10 +136,10 @@ func TestSubmitFromMemberFollowsHint(t *testing.T) {
 
 // A hint that names somebody who cannot lead is not followed.
 func TestSubmitHintMustNameAVoter(t *testing.T) {
-	c := newCast(t, 3, 1, nil)
+	c := newCast(t, 3, 2, nil)
 	s := &submission{}
 	in := c.intakes[3]
-	for name, hint := range map[string]string{"a member": c.nodes[3].id().String(), "nobody": "", "garbage": "\x00\xff"} {
+	for name, hint := range map[string]string{"a member": c.nodes[4].id().String(), "nobody": "", "garbage": "\x00\xff"} {
 		if err := in.failure(s, &wireFailure{Code: failNotLeader, Leader: hint}); err == nil || s.hint != "" {
 			t.Errorf("%s: hint %v was taken", name, s.hint)
 		}
@@ -310,7 +310,7 @@ func TestSubmitOverload(t *testing.T) {
 }
 
 func TestSubmitLimits(t *testing.T) {
-	c := newCast(t, 3, 0, nil)
+	c := newCast(t, 3, 0, func(cfg *IntakeConfig) { cfg.AttemptTimeout = time.Minute })
 	c.lead(0)
 	full := c.proofs(SubmitProofsMax)
 	for _, from := range []int{0, 1} {

@@ -79,7 +79,7 @@ func TestVerifyAloneIsInline(t *testing.T) {
 		g := newGated(2, nil)
 		verify := g.verifyBatch
 		g.verifyBatch = func(envs []*pci.Envelope) []error {
-			if !bytes.Contains(debug.Stack(), []byte("TestVerifyAloneIsInline")) {
+			if !bytes.Contains(debug.Stack(), []byte("(*gated).submit")) {
 				t.Error("verified on another goroutine")
 			}
 			return verify(envs)
@@ -181,6 +181,44 @@ func TestVerifySourcesTakeTurns(t *testing.T) {
 		at := slices.IndexFunc(got, func(b []string) bool { return slices.Contains(b, "quiet") })
 		if at < 0 || at > 1 {
 			t.Errorf("the quiet source's proof was in batch %d of %d", at, len(got))
+		}
+	})
+}
+
+// A source that was quiet for long has not saved up turns.
+func TestVerifyTurnsAreNotSavedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGated(1, make(chan struct{}))
+		old, release, err := g.admit(sourceName{name: "old"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer release()
+		busy, releaseBusy, err := g.admit(sourceName{name: "busy"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer releaseBusy()
+		var wg sync.WaitGroup
+		verify := func(s *source, id string, n int) {
+			wg.Go(func() { _, _ = g.verify(t.Context(), s, proofsOf(id, n)) })
+			synctest.Wait()
+		}
+		verify(busy, "busy", SubmitProofsMax)
+		for range SubmitProofsMax / batchProofsMax {
+			g.gate <- struct{}{}
+			synctest.Wait()
+		}
+		verify(busy, "first", 1)
+		verify(old, "old", SubmitProofsMax)
+		verify(busy, "second", 1)
+		close(g.gate)
+		wg.Wait()
+		got := g.seen()
+		first := slices.IndexFunc(got, func(b []string) bool { return slices.Contains(b, "old") })
+		second := slices.IndexFunc(got, func(b []string) bool { return slices.Contains(b, "second") })
+		if second > first+1 {
+			t.Errorf("old's turn was batch %d, and the other's only batch %d of %d", first, second, len(got))
 		}
 	})
 }

@@ -39,7 +39,8 @@ func LinearizableReader(r *region.Region) Reader {
 	}
 }
 
-// StaleReader reads what this node has applied, also without a leader.
+// StaleReader reads what this node has applied, also without a leader. It must not be
+// used before [region.Region.Start] has returned.
 func StaleReader(r *region.Region) Reader {
 	return func(_ context.Context, fn func(StateView) error) error {
 		return r.ReadStale(func(sm region.StateMachine) error { return lend(sm, fn) })
