@@ -146,7 +146,7 @@ func (r *Region) end() {
 			n.run.End()
 		}
 		if r.t.Failed() && n.Runs > 0 {
-			r.t.Logf("the log of %s ends:\n%s", n.Name, n.logTail(60))
+			r.t.Logf("the log of %s ends:\n%s", n.Name, n.logTail(30))
 		}
 	}
 }
@@ -157,8 +157,14 @@ func (n *Node) logTail(lines int) string {
 		return err.Error()
 	}
 	all := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
+	all = all[max(0, len(all)-lines):]
+	for i, line := range all {
+		all[i] = line[:min(len(line), logLineMax)]
+	}
+	return strings.Join(all, "\n")
 }
+
+const logLineMax = 400 // bytes shown of a line
 
 // Bizra runs a command of bizra to its end.
 func (r *Region) Bizra(args ...string) (stdout, stderr string, code int) {
