@@ -102,7 +102,7 @@ func (m *Machine) checkCommitment(ctx context.Context, v *View) error {
 
 func (m *Machine) checkWindow(ctx context.Context, v *View) error {
 	windows := map[string]window{}
-	next := v.head.NonceFirst
+	next, remembered := v.head.NonceFirst, 0
 	err := scan(ctx, v.snap, keyExpiry, func(key, value []byte) error {
 		if !bytes.Equal(key, numbered(keyExpiry, next)) || len(value) != expiryBytes {
 			return fmt.Errorf("nonce number %d is missing or malformed", next)
@@ -111,6 +111,12 @@ func (m *Machine) checkWindow(ctx context.Context, v *View) error {
 		at, err := v.snap.Get(nonceKey(nonce))
 		if err != nil || len(at) != 16 || binary.BigEndian.Uint64(at) < next {
 			return fmt.Errorf("nonce number %d is not remembered: %w", next, err)
+		}
+		if binary.BigEndian.Uint64(at) == next { // else it was used again after it had expired
+			if !bytes.Equal(at[8:], value[32:]) {
+				return fmt.Errorf("nonce number %d is remembered at another log time", next)
+			}
+			remembered++
 		}
 		w := windows[string(windowKey(t/secondMillis))]
 		w.add(next, t, nonce)
@@ -121,11 +127,23 @@ func (m *Machine) checkWindow(ctx context.Context, v *View) error {
 	if err == nil && next != v.head.NonceNext {
 		err = fmt.Errorf("the nonces end at number %d of %d", next, v.head.NonceNext)
 	}
+	if err == nil {
+		err = scan(ctx, v.snap, keyNonce, func([]byte, []byte) error { remembered--; return nil })
+	}
+	if err == nil && remembered != 0 {
+		err = fmt.Errorf("%d nonces are remembered that are not in the window", -remembered)
+	}
 	if err != nil {
 		return err
 	}
+	return m.checkWindowRecords(ctx, v, windows)
+}
+
+// checkWindowRecords holds the records of the seconds against what their nonces give. A
+// second that is being forgotten has none any more.
+func (m *Machine) checkWindowRecords(ctx context.Context, v *View, windows map[string]window) error {
 	recorded := 0
-	err = scan(ctx, v.snap, keyState, func(key, value []byte) error {
+	err := scan(ctx, v.snap, keyState, func(key, value []byte) error {
 		if !bytes.HasPrefix(key, stateKeyOf(stateWindow, "")) {
 			return nil
 		}
@@ -139,8 +157,26 @@ func (m *Machine) checkWindow(ctx context.Context, v *View) error {
 		}
 		return nil
 	})
+	if err == nil && recorded < len(windows) {
+		err = m.checkForgetting(v)
+		recorded++
+	}
 	if err == nil && recorded != len(windows) {
 		err = fmt.Errorf("%d seconds are recorded, the nonces fall into %d", recorded, len(windows))
+	}
+	return err
+}
+
+// checkForgetting refuses a first second without a record, unless it has expired.
+func (m *Machine) checkForgetting(v *View) error {
+	first, err := v.snap.Get(numbered(keyExpiry, v.head.NonceFirst))
+	if err != nil {
+		return fmt.Errorf("read nonce number %d: %w", v.head.NonceFirst, err)
+	}
+	_, t := splitExpiry(first)
+	recorded, err := has(v.snap, windowKey(t/secondMillis))
+	if err == nil && (recorded || !expired(t, v.head.TimeMillis-m.doc.Constitution.NonceWindowMillis)) {
+		err = fmt.Errorf("nonces from number %d on lack the record of their second", v.head.NonceFirst)
 	}
 	return err
 }

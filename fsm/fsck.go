@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/bizra/bizra/fsm/ledger"
+	"github.com/bizra/bizra/fsm/prefixtree"
 	"github.com/bizra/bizra/fsm/store"
 )
 
@@ -52,6 +53,9 @@ func Rederive(ctx context.Context, st, scratch store.Store, cfg Config, progress
 	if err == nil {
 		var root [32]byte
 		root, err = disk.fold()
+		if err == nil {
+			err = compareTree(ctx, v.snap, disk.txn, scratch)
+		}
 		err = errors.Join(err, disk.reload())
 		if err == nil && root != r.State {
 			err = fmt.Errorf("%w: the state commitment on disk is %x, the entries give %x", ErrDiverged, root, r.State)
@@ -143,6 +147,28 @@ func compare(ctx context.Context, disk, again store.Reader) error {
 			err = fmt.Errorf("%w: the store lacks %q, which the entries give", ErrDiverged, it.Key())
 		}
 		if err := errors.Join(err, it.Err(), it.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compareTree holds the nodes of the state commitment on disk, brought up to date by folded,
+// against those that the entries give: a root alone says nothing of a node below it.
+func compareTree(ctx context.Context, disk store.Reader, folded store.Getter, again store.Reader) error {
+	same := func(key []byte) error {
+		a, errA := folded.Get(key)
+		b, errB := again.Get(key)
+		if !bytes.Equal(a, b) || errors.Is(errA, ErrNotFound) != errors.Is(errB, ErrNotFound) {
+			return fmt.Errorf("%w: node %x of the state commitment is not what the entries give", ErrDiverged, key)
+		}
+		if errors.Is(errA, ErrNotFound) {
+			return nil
+		}
+		return errors.Join(errA, errB)
+	}
+	for _, r := range []store.Reader{disk, again} {
+		if err := scan(ctx, r, prefixtree.KeyPrefix, func(key, _ []byte) error { return same(key) }); err != nil {
 			return err
 		}
 	}

@@ -67,6 +67,7 @@ func (m *Machine) reload() (err error) {
 	m.txn.Reset()
 	m.scratch.Reset()
 	m.meta, m.head, m.pending = meta{}, head{}, map[string]struct{}{}
+	m.doc, m.region, m.limits, m.docKeys = nil, nil, pci.Thresholds{}, nil
 	if m.log, err = ledger.Open(m.st); err != nil {
 		return err
 	}

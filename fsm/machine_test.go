@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/bizra/bizra/fsm"
-	"github.com/bizra/bizra/fsm/session"
 	"github.com/bizra/bizra/fsm/store"
 	"github.com/bizra/bizra/internal/testfed"
 	"github.com/bizra/bizra/pci"
@@ -290,55 +289,4 @@ func TestAnotherDocumentStopsTheMachine(t *testing.T) {
 	if _, err := fsm.Open(r.st, fsm.Config{Region: "a", Document: own}); !errors.Is(err, fsm.ErrStop) {
 		t.Fatalf("opened a state that goes by another document: %v", err)
 	}
-}
-
-// countingStore counts reads.
-type countingStore struct {
-	store.Store
-	gets int
-}
-
-func (c *countingStore) Get(key []byte) ([]byte, error) {
-	c.gets++
-	return c.Store.Get(key)
-}
-
-// A refused rollback is not limited in number beyond RATE_LIMITED, so what it costs every
-// voter must not grow with the session.
-func TestRollbackToNowhereIsCheap(t *testing.T) {
-	counting := &countingStore{Store: store.NewMemory()}
-	r := &rig{t: t, fed: testfed.New(1, 3), st: counting, now: start}
-	r.open()
-	r.apply(fsm.EncodeGenesis(r.now, r.fed.Document.Canonical()))
-	a := r.registered("alice")
-	rec := r.want(pci.Success, a.Sign("session.open", open("s"), ""))
-	other := r.want(pci.Success, a.Sign("session.open", open("t"), ""))
-	var path []string
-	for range 2 * session.RollbackNodesMax / 3 {
-		for _, state := range []string{"active", "suspended", "resumed"} {
-			rec = r.want(pci.Success, a.Sign("session.transition", to("s", state), rec.Head))
-			path = append(path, rec.Head)
-		}
-	}
-	back := func(ancestor string) *pci.Envelope {
-		return a.Sign("session.rollback", map[string]any{"session": "s", "ancestor": ancestor, "reason": "r"}, rec.Head)
-	}
-	for _, c := range []struct {
-		name, ancestor string
-		readsMax       int
-	}{
-		{"no node", fmt.Sprintf("%064x", 1), 30},
-		{"of another session", other.Head, 30},
-		{"the tip itself", rec.Head, 30},
-		{"too far", path[0], session.RollbackNodesMax + 30},
-	} {
-		before := counting.gets
-		if got := r.want(pci.RejectInvariantFailed, back(c.ancestor)); got.Reason != session.ReasonNoAncestor {
-			t.Errorf("%s: %s", c.name, got.Reason)
-		}
-		if reads := counting.gets - before; reads > c.readsMax {
-			t.Errorf("%s: %d reads, want at most %d", c.name, reads, c.readsMax)
-		}
-	}
-	r.want(pci.Success, back(path[len(path)-session.RollbackNodesMax]))
 }

@@ -3,8 +3,11 @@ package fsm
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strconv"
+
+	"github.com/bizra/bizra/fsm/store"
 )
 
 // The replay window: every nonce that an entry consumed stays for the constitution's
@@ -51,22 +54,33 @@ func (w *window) add(seq uint64, timeMillis int64, nonce [32]byte) {
 	w.Chain = sha256.Sum256(b[:])
 }
 
-// forget drops the nonces of every second of log time that lies wholly at or before
-// a log time. By whole seconds, so that a window's record always covers all the
-// nonces that are there.
+// forgetMax is how many nonces one entry makes the region forget. More than one, so that
+// a crowd is worked off; and few, so that the first entry after a quiet time does not
+// pay for all of it, with every voter waiting.
+const forgetMax = 8
+
+// forget drops up to forgetMax nonces of the seconds of log time that lie wholly at or before
+// a log time. With the first nonce of a second goes the second's record: what it still
+// covers has expired, so that it means nothing any more.
 func (m *Machine) forget(until int64) error {
-	for m.head.NonceFirst < m.head.NonceNext {
+	for range forgetMax {
+		if m.head.NonceFirst >= m.head.NonceNext {
+			return nil
+		}
 		key := numbered(keyExpiry, m.head.NonceFirst)
 		b, err := m.txn.Get(key)
 		if err != nil || len(b) != expiryBytes {
 			return fmt.Errorf("read nonce number %d of the replay window: %d bytes: %w", m.head.NonceFirst, len(b), err)
 		}
 		nonce, t := splitExpiry(b)
-		if t/secondMillis >= (until+1)/secondMillis {
+		if !expired(t, until) {
 			return nil
 		}
 		m.txn.Delete(key)
 		at, err := m.txn.Get(nonceKey(nonce))
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return fmt.Errorf("read nonce number %d of the replay window: %w", m.head.NonceFirst, err)
+		}
 		if err == nil && binary.BigEndian.Uint64(at) == m.head.NonceFirst {
 			m.txn.Delete(nonceKey(nonce)) // unless it was used again after it had expired
 		}
@@ -75,6 +89,9 @@ func (m *Machine) forget(until int64) error {
 	}
 	return nil
 }
+
+// expired says whether the second of a log time lies wholly at or before until.
+func expired(timeMillis, until int64) bool { return timeMillis/secondMillis < (until+1)/secondMillis }
 
 const expiryBytes = 40
 

@@ -133,7 +133,10 @@ func (m *Machine) sender(env *pci.Envelope) (sender, error) {
 		return sender{}, err
 	}
 	if !found && m.doc.Constitution.OpenRegistration {
-		if err := m.keyFree(m.txn, key); err != nil {
+		var taken *pci.Reject
+		if err := m.keyFree(m.txn, key); err != nil && !errors.As(err, &taken) {
+			return sender{}, err
+		} else if err != nil {
 			return sender{}, refusef(pci.RejectRoleViolation, "the public key belongs to another agent, an operator, a node or a region")
 		}
 		a = Agent{ID: env.Sender.AgentID, PublicKey: key, Type: env.Sender.AgentType, Owner: env.Sender.AgentID}

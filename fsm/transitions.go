@@ -68,10 +68,17 @@ func (m *Machine) keyFree(g store.Getter, key [32]byte) error {
 		return refuse(pci.RejectInvariantFailed, reasonKeyTaken)
 	}
 	taken, err := has(g, stateKeyOf(stateKey, string(key[:])))
+	if err == nil && !taken {
+		taken, err = has(g, stateKeyOf(stateSpent, string(key[:]))) // a voter's once
+	}
 	if err != nil {
 		return err
 	}
-	if taken {
+	var vs voters
+	if _, err := load(m.enc, g, stateKeyOf(stateVoters, ""), &vs); err != nil {
+		return err
+	}
+	if _, err := vs.find(key); taken || err == nil {
 		return refuse(pci.RejectInvariantFailed, reasonKeyTaken)
 	}
 	return nil
