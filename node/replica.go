@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -12,7 +13,6 @@ import (
 	"github.com/bizra/bizra/consensus/follow"
 	"github.com/bizra/bizra/consensus/region"
 	"github.com/bizra/bizra/fsm"
-	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/p2p"
 )
 
@@ -60,7 +60,7 @@ func (n *Node) newRegion() (*region.Region, error) {
 	}
 	cfg.VerifyState = func(dir string) (uint64, error) { return verifyState(dir, own.Name, n.log) }
 	cfg.PeerPhase, cfg.PeerClock = n.asker.FoundingOf, n.asker.Clock
-	cfg.OnFailure, cfg.OnApplied = n.fail, n.applied
+	cfg.OnFailure, cfg.OnApplied, cfg.Vouched = n.fail, n.applied, n.vouched
 	cfg.Hooks = n.metrics.hooks()
 	return region.New(cfg)
 }
@@ -191,15 +191,32 @@ func (n *Node) lookPeers() (p2p.RaftPeers, bool) {
 			}
 		}
 	}
-	desired, _ := n.desiredVoters() // none before the first entry
-	if len(voters) == 0 {
-		for _, v := range desired {
-			if id, err := p2p.PeerID(federation.Key(v.NodeKey)); err == nil {
-				voters = append(voters, id)
-			}
+	// Those whom an operator's entry names may come to lead before this node's Raft has the
+	// configuration that says so.
+	for _, id := range n.wishedVoters() {
+		if !slices.Contains(voters, id) {
+			voters = append(voters, id)
 		}
 	}
 	return p2p.NewRaftPeers(voters, others), len(voters) > 0
+}
+
+// wishedVoters are the peers that operator-signed entries name as voters, none before
+// the first entry.
+func (n *Node) wishedVoters() (ids []peer.ID) {
+	desired, _ := n.desiredVoters()
+	for _, v := range desired {
+		if id, err := p2p.PeerID(v.NodeKey); err == nil { // checked when the entry was made
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// vouched implements region.Config.Vouched.
+func (n *Node) vouched(id raft.ServerID) bool {
+	p, err := peer.Decode(string(id))
+	return err == nil && slices.Contains(n.wishedVoters(), p)
 }
 
 // regionPeers are the nodes that a member may follow: voters first, connected before others.
