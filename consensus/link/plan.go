@@ -64,8 +64,10 @@ func wish(voters []fsm.Voter) ([]wanted, error) {
 
 // plan lists what leads from Raft's configuration to the wish, in the order in which it
 // is to be tried: removals come before additions, since a `replace` names a node that
-// is gone, and every voter more makes the majority harder to reach. Nothing is planned
-// for an empty wish: no region has no voters, so the state was not there yet.
+// is gone, and every voter more makes the majority harder to reach. But as many vote at any
+// time as are a majority of the wish: or else replacing two of three in a row would leave
+// what is acknowledged meanwhile on the disk of one. Nothing is planned for an empty
+// wish: no region has no voters, so the state was not there yet.
 func plan(ws []wanted, config []raft.Server, self raft.ServerID) []change {
 	if len(ws) == 0 || len(config) == 0 {
 		return nil
@@ -79,8 +81,8 @@ func plan(ws []wanted, config []raft.Server, self raft.ServerID) []change {
 		case isWanted(s.ID):
 		case s.Suffrage != raft.Voter:
 			nonVoters = append(nonVoters, change{op: opRemove, id: s.ID})
-		case len(votersAfter(config, s.ID, "")) == 0:
-			// Somebody must vote until another does.
+		case len(votersAfter(config, s.ID, "")) < len(ws)/2+1:
+			// It votes until another does.
 		case s.ID == self:
 			handOver = append(handOver, change{op: opHandOver, id: s.ID})
 		default:

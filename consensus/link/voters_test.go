@@ -600,3 +600,25 @@ func TestPlanKeepsTheLastVoter(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// Two voters of three that are replaced in a row go one after the other: what is
+// acknowledged meanwhile lies on two disks at least.
+func TestPlanKeepsAMajorityOfTheWish(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newRaftCluster("A", "B", "C")
+		c.applied[c.id("D")], c.applied[c.id("E")] = 5000, 5000
+		c.wished("A", "D", "E")
+		c.down[c.id("D")], c.down[c.id("E")] = true, true
+		loops := c.run(t, "A", "B", "C", "D", "E")
+		defer end(loops)
+		c.after(t.Context(), time.Minute)
+		if got := votersAfter(c.config, "", ""); len(got) != 2 {
+			t.Fatalf("%d vote while the new ones are down: %q", len(got), c.log)
+		}
+		c.set(func() { clear(c.down) })
+		c.after(t.Context(), time.Minute)
+		if got := c.voters(); got != "A D E" {
+			t.Errorf("%s vote: %q", got, c.log)
+		}
+	})
+}
