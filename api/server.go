@@ -47,6 +47,7 @@ func New(backend Backend, cfg Config) (*Server, error) {
 		ReadTimeout:       cfg.ReadTimeout,
 		WriteTimeout:      cfg.WriteTimeout,
 		IdleTimeout:       cfg.IdleTimeout,
+		ConnContext:       withAddress,
 		MaxHeaderBytes:    HeaderBytesMax - headerSlackBytes,
 		ConnState:         s.silent.note,
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),

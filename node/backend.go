@@ -20,7 +20,7 @@ var _ api.Backend = backend{}
 
 // Submit implements [api.Backend].
 func (b backend) Submit(ctx context.Context, raw [][]byte) ([]api.Outcome, error) {
-	outcomes, err := b.n.Submit(ctx, raw)
+	outcomes, err := b.n.Submit(withSource(ctx), raw)
 	if err != nil {
 		return nil, apiError(err)
 	}
@@ -33,6 +33,25 @@ func (b backend) Submit(ctx context.Context, raw [][]byte) ([]api.Outcome, error
 		shown[i] = api.Outcome{Code: o.Receipt.Code, Receipt: o.Receipt}
 	}
 	return shown, nil
+}
+
+// sourceBitsV6 is how much of an IPv6 address tells one client from another: whoever has
+// a network of this size can take any address in it.
+const sourceBitsV6 = 64
+
+// withSource names a client by its address, so that one that sends bad signatures is
+// turned away and no other. Agents on this machine share an address and are not told apart.
+func withSource(ctx context.Context) context.Context {
+	addr, ok := api.ClientAddress(ctx)
+	if !ok || addr.IsLoopback() {
+		return ctx
+	}
+	if addr.Is6() {
+		if p, err := addr.Prefix(sourceBitsV6); err == nil {
+			addr = p.Addr()
+		}
+	}
+	return link.WithSource(ctx, addr.String())
 }
 
 // apiError puts the errors of the parts into the interface's words.
@@ -59,8 +78,10 @@ func apiError(err error) error {
 
 // View implements [api.Backend].
 func (b backend) View(ctx context.Context, c api.Consistency) (api.View, error) {
+	var least int64
 	if c == api.Linearizable {
-		if err := b.n.catchUp(ctx); err != nil {
+		var err error
+		if least, err = b.n.catchUp(ctx); err != nil {
 			return nil, apiError(err)
 		}
 	}
@@ -68,7 +89,14 @@ func (b backend) View(ctx context.Context, c api.Consistency) (api.View, error) 
 	if err != nil {
 		return nil, apiError(err)
 	}
-	return newAPIView(v, b.n.home.Identity.Region)
+	shown, err := newAPIView(v, b.n.home.Identity.Region)
+	if err == nil && shown.Entries() < least {
+		err = errors.Join(apiError(errNoState), shown.Close())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return shown, nil
 }
 
 // Ready implements [api.Backend].

@@ -49,6 +49,7 @@ type Node struct {
 	follower atomic.Pointer[follow.Follower]
 	raft     atomic.Pointer[p2p.RaftPeers] // as of the last look
 
+	starting   sync.Mutex // held while Raft starts; closing the replica waits for it
 	mu         sync.Mutex
 	stopMember func() error // under mu; nil on a voter
 

@@ -74,8 +74,9 @@ func leaderSize(ctx context.Context, r *region.Region) (size int64, err error) {
 }
 
 // catchUp returns once this node has applied everything that was acknowledged before
-// the call, by whichever leader.
-func (n *Node) catchUp(ctx context.Context) error {
+// the call, by whichever leader: so many entries. A view opened afterwards may have fewer,
+// if the state was replaced meanwhile, and then must not answer.
+func (n *Node) catchUp(ctx context.Context) (size int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readPatience)
 	defer cancel()
 	var last error
@@ -83,13 +84,13 @@ func (n *Node) catchUp(ctx context.Context) error {
 	for try := 0; ; try++ {
 		size, next, err := n.readIndex(ctx, hint, try)
 		if err == nil {
-			return n.awaitSize(ctx, size)
+			return size, n.awaitSize(ctx, size)
 		}
 		last, hint = err, next
 		select {
 		case <-time.After(readPause):
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", errNoLeader, last)
+			return 0, fmt.Errorf("%w: %w", errNoLeader, last)
 		}
 	}
 }

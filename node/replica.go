@@ -67,14 +67,29 @@ func (n *Node) newRegion() (*region.Region, error) {
 
 // runVoter starts Raft and leaves it running; the node fails with it.
 func (n *Node) runVoter(r *region.Region, start func(context.Context) error) {
-	n.region.Store(r)
-	if err := start(n.ctx); err != nil {
-		if n.ctx.Err() == nil {
-			n.fail(err)
-		}
+	if !n.startRaft(r, start) {
 		return
 	}
 	n.voterStarted(r)
+}
+
+// startRaft starts Raft unless the node is being closed: a region must not be closed
+// while it starts, and none must be started after closeReplica.
+func (n *Node) startRaft(r *region.Region, start func(context.Context) error) bool {
+	n.starting.Lock()
+	defer n.starting.Unlock()
+	if n.region.Load() != nil {
+		return false // by another who was told to
+	}
+	err := context.Cause(n.ctx)
+	if err == nil {
+		n.region.Store(r)
+		err = start(n.ctx)
+	}
+	if err != nil && n.ctx.Err() == nil {
+		n.fail(err)
+	}
+	return err == nil
 }
 
 // applied is told every result, on the goroutine that applies.

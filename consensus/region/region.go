@@ -130,6 +130,8 @@ func (r *Region) openHome() error {
 	if r.logs, err = newLogStore(r.watched, r.IsLeader, r.held); err != nil {
 		return err
 	}
+	r.replica.mu.Lock() // who reads stale may ask already
+	defer r.replica.mu.Unlock()
 	return r.replica.start()
 }
 

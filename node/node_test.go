@@ -1,0 +1,77 @@
+package node
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/bizra/bizra/internal/testfed"
+	"github.com/bizra/bizra/pci"
+)
+
+// newHome makes the home of the only founding voter of a federation.
+func newHome(t *testing.T) (string, *testfed.Federation) {
+	t.Helper()
+	fed, dir := testfed.New(1, 1), t.TempDir()
+	fail := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, key := range map[string]*pci.PrivateKey{FileNodeKey: fed.Nodes["a"][0], FileLogKey: fed.LogKeys["a"], FileCosignKey: fed.Cosign["a"]} {
+		fail(key.Save(filepath.Join(dir, name)))
+	}
+	b, err := json.Marshal(Identity{Version: homeVersion, Name: "a-1", Region: "a", Role: RoleVoter})
+	fail(err)
+	fail(os.WriteFile(filepath.Join(dir, FileNode), b, 0o600))
+	fail(os.WriteFile(filepath.Join(dir, FileDocument), fed.Document.Canonical(), 0o600))
+	fail(os.WriteFile(filepath.Join(dir, FileFounding), nil, 0o600))
+	return dir, fed
+}
+
+// A node that is told to end while it starts leaves nothing running and its home whole.
+func TestCloseWhileStarting(t *testing.T) {
+	dir, _ := newHome(t)
+	for round := range 12 {
+		n, err := Start(t.Context(), Config{Home: dir, Listen: []string{"/ip4/127.0.0.1/tcp/0"}})
+		if err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		if round%3 > 0 { // let it come a little further each time
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(round)*3*time.Millisecond)
+			select {
+			case <-ctx.Done():
+			case <-n.Failed():
+			}
+			cancel()
+		}
+		if err := n.Close(context.Background()); err != nil {
+			t.Fatalf("round %d: close: %v", round, err)
+		}
+		if err := n.Failure(); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+	}
+	n, err := Start(t.Context(), Config{Home: dir, Listen: []string{"/ip4/127.0.0.1/tcp/0"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); n.notReady() != ""; <-tick.C {
+		if time.Now().After(deadline) || n.Failure() != nil {
+			t.Fatalf("not ready: %s", n.notReady())
+		}
+	}
+	size, err := n.catchUp(t.Context())
+	if err != nil || size < 1 || n.ledgerSize() < size {
+		t.Errorf("a read as of now sees %d entries, the ledger has %d: %v", size, n.ledgerSize(), err)
+	}
+	if err := n.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
