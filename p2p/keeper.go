@@ -427,6 +427,9 @@ func (k *Keeper) exchange(p peer.ID) error {
 		return err
 	}
 	k.Learn(response.Peers)
+	if response.Role == Stranger.String() {
+		k.cfg.Logger.Warn("a peer takes this node for a stranger: it is of another federation, holds another document, or does not take the invitation", "peer", p)
+	}
 	if k.access.Role(p) >= Member {
 		if k.book.Told(p, k.net.reachedAt(p)) {
 			k.stir()
