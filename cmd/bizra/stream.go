@@ -11,7 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/bizra/bizra/client"
-	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/consensus/link"
 	"github.com/bizra/bizra/p2p"
 	"github.com/bizra/bizra/pci"
 )
@@ -22,7 +22,6 @@ const (
 	streamBackoffFirst   = 100 * time.Millisecond
 	streamBackoffLast    = 5 * time.Second
 	streamBatchBytesMax  = client.BatchBytesMax / 2
-	streamAnswerBytesMax = 2 << 20
 	streamConnectTimeout = 10 * time.Second
 )
 
@@ -87,7 +86,7 @@ func (s *streamSubmitter) submit(ctx context.Context, envelopes [][]byte) ([]cli
 		if errors.Is(err, p2p.ErrCallRefused) {
 			return nil, fmt.Errorf("the node does not take proofs over libp2p from this key: give its http:// URL as --node, or the key of a registered agent as --key (%w)", err)
 		}
-		if attempt > streamRetriesMax || errors.Is(err, errTooLarge) {
+		if attempt > streamRetriesMax || errors.Is(err, link.ErrTooLarge) {
 			return nil, fmt.Errorf("no decision after %d attempts: %w", attempt, err)
 		}
 		t := time.NewTimer(max(backoff, min(pause, streamBackoffLast)))
@@ -101,81 +100,31 @@ func (s *streamSubmitter) submit(ctx context.Context, envelopes [][]byte) ([]cli
 	}
 }
 
-// The messages of [p2p.ProtocolSubmit], version 1.0.0, as a client needs them.
-type (
-	streamRequest struct {
-		Proofs [][]byte `cbor:"1,keyasint"`
-	}
-	streamAnswer struct {
-		Outcomes []streamOutcome `cbor:"1,keyasint,omitempty"`
-		Failure  *streamFailure  `cbor:"2,keyasint,omitempty"`
-	}
-	streamFailure struct {
-		Code             string `cbor:"1,keyasint"`
-		Detail           string `cbor:"2,keyasint,omitempty"`
-		Leader           string `cbor:"3,keyasint,omitempty"`
-		RetryAfterMillis int64  `cbor:"4,keyasint,omitempty"`
-	}
-	streamOutcome struct {
-		RejectCode uint16         `cbor:"1,keyasint,omitempty"`
-		Detail     string         `cbor:"2,keyasint,omitempty"`
-		Receipt    *streamReceipt `cbor:"3,keyasint,omitempty"`
-	}
-	streamReceipt struct {
-		Digest     [32]byte `cbor:"1,keyasint"`
-		EnvelopeID string   `cbor:"2,keyasint,omitempty"`
-		Code       pci.Code `cbor:"3,keyasint,omitempty"`
-		Reason     string   `cbor:"4,keyasint,omitempty"`
-		Region     string   `cbor:"5,keyasint,omitempty"`
-		HasEntry   bool     `cbor:"6,keyasint,omitempty"`
-		Index      int64    `cbor:"7,keyasint,omitempty"`
-		TimeMillis int64    `cbor:"8,keyasint,omitempty"`
-		Action     string   `cbor:"9,keyasint,omitempty"`
-		AgentID    string   `cbor:"10,keyasint,omitempty"`
-		Session    string   `cbor:"11,keyasint,omitempty"`
-		Head       string   `cbor:"12,keyasint,omitempty"`
-		State      string   `cbor:"13,keyasint,omitempty"`
-		Repeated   bool     `cbor:"14,keyasint,omitempty"`
-	}
-)
-
-const failureTooLarge = "too-large"
-
-var errTooLarge = errors.New("too large for one submission")
-
 func (s *streamSubmitter) attempt(ctx context.Context, envelopes [][]byte) ([]client.Outcome, time.Duration, error) {
-	var a streamAnswer
-	if err := p2p.CallLimit(ctx, s.host, s.to, p2p.ProtocolSubmit, streamAnswerBytesMax, &streamRequest{Proofs: envelopes}, &a); err != nil {
+	decided, err := link.Submit(ctx, s.host, s.to, envelopes)
+	if over, ok := errors.AsType[*link.OverloadedError](err); ok {
+		return nil, over.RetryAfter, err
+	}
+	if err != nil {
 		return nil, 0, err
 	}
-	if f := a.Failure; f != nil {
-		err := fmt.Errorf("the node says %s: %s", f.Code, f.Detail)
-		if f.Code == failureTooLarge {
-			err = fmt.Errorf("%w: %s", errTooLarge, f.Detail)
-		}
-		return nil, time.Duration(f.RetryAfterMillis) * time.Millisecond, err
-	}
-	if len(a.Outcomes) != len(envelopes) {
-		return nil, 0, fmt.Errorf("the node gave %d outcomes for %d proofs", len(a.Outcomes), len(envelopes))
-	}
-	outcomes := make([]client.Outcome, len(a.Outcomes))
-	for i, o := range a.Outcomes {
-		var err error
-		if outcomes[i], err = o.shown(); err != nil {
+	outcomes := make([]client.Outcome, len(decided))
+	for i := range decided {
+		if outcomes[i], err = shown(&decided[i]); err != nil {
 			return nil, 0, fmt.Errorf("outcome %d: %w", i+1, err)
 		}
 	}
 	return outcomes, 0, nil
 }
 
-// shown is the outcome in the form that HTTP gives it.
-func (o *streamOutcome) shown() (client.Outcome, error) {
-	if o.Receipt == nil {
-		code := pci.Code(o.RejectCode)
+// shown is an outcome in the form that HTTP gives it.
+func shown(o *link.Outcome) (client.Outcome, error) {
+	if o.Reject != nil {
+		code := o.Reject.Code
 		return client.Outcome{Problem: &client.Problem{Type: "about:blank", Title: code.Sentence(), Status: code.HTTPStatus(),
-			Detail: o.Detail, Code: &code, Name: code.String()}}, nil
+			Detail: o.Reject.Detail, Code: &code, Name: code.String()}}, nil
 	}
-	text, err := json.Marshal(fsm.Receipt(*o.Receipt))
+	text, err := json.Marshal(o.Receipt)
 	if err != nil {
 		return client.Outcome{}, err
 	}

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/bizra/bizra/client"
+	"github.com/bizra/bizra/consensus/link"
+	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/pci"
 )
 
@@ -151,13 +153,12 @@ func TestSubmitVerdicts(t *testing.T) {
 
 // TestStreamOutcomes: what comes by stream is shown as what comes by HTTP.
 func TestStreamOutcomes(t *testing.T) {
-	r := streamOutcome{Receipt: &streamReceipt{Digest: [32]byte{1}, Code: pci.Success, HasEntry: true, Index: 5, TimeMillis: 1000, Session: "s", State: "init", Region: "eu"}}
-	o, err := r.shown()
+	o, err := shown(&link.Outcome{Receipt: fsm.Receipt{Digest: [32]byte{1}, Code: pci.Success, HasEntry: true, Index: 5, TimeMillis: 1000, Session: "s", State: "init", Region: "eu"}})
 	if err != nil || o.Receipt == nil || *o.Receipt.Index != 5 || o.Receipt.Name != "SUCCESS" || o.Receipt.Finality != client.FinalityCommitted || o.Receipt.State != "init" {
 		t.Errorf("%+v, %v", o.Receipt, err)
 	}
-	r = streamOutcome{RejectCode: uint16(pci.RejectSchema), Detail: "d"}
-	if o, err = r.shown(); err != nil || o.Receipt != nil || pci.CodeOf(o.Err()) != pci.RejectSchema {
+	o, err = shown(&link.Outcome{Reject: &pci.Reject{Code: pci.RejectSchema, Detail: "d"}})
+	if err != nil || o.Receipt != nil || pci.CodeOf(o.Err()) != pci.RejectSchema {
 		t.Errorf("%+v, %v", o, err)
 	}
 }

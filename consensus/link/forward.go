@@ -133,23 +133,30 @@ func (in *Intake) answered(s *submission, response *submitResponse) ([]Outcome, 
 }
 
 func (in *Intake) failure(s *submission, f *wireFailure) error {
-	detail := clip(f.Detail)
-	switch f.Code {
-	case failNotLeader:
+	if f.Code == failNotLeader {
 		// A hint is followed only to somebody who may lead.
 		if id, err := peer.Decode(f.Leader); err == nil && id != in.self && in.cfg.Access.Role(id) == p2p.Voter {
 			s.hint = id
 		}
+	}
+	return f.err()
+}
+
+// err is the failure as an error of a submission.
+func (f *wireFailure) err() error {
+	detail := clip(f.Detail)
+	switch f.Code {
+	case failNotLeader:
 		return &notLeaderError{hint: clip(f.Leader)}
 	case failOverloaded:
 		after := min(time.Duration(max(f.RetryAfterMillis, 1))*time.Millisecond, time.Minute)
 		return &OverloadedError{Reason: detail, RetryAfter: after}
 	case failTooLarge:
-		return fmt.Errorf("%w: the leader says: %s", ErrTooLarge, detail)
+		return fmt.Errorf("%w: the node asked says: %s", ErrTooLarge, detail)
 	case failUnavailable:
-		return fmt.Errorf("%w: the leader says: %s", ErrUnavailable, detail)
+		return fmt.Errorf("%w: the node asked says: %s", ErrUnavailable, detail)
 	default:
-		return fmt.Errorf("%w: the leader says: %s", ErrUnknownOutcome, detail)
+		return fmt.Errorf("%w: the node asked says: %s", ErrUnknownOutcome, detail)
 	}
 }
 
