@@ -1,6 +1,7 @@
 package fate
 
 import (
+	"encoding/binary"
 	"math/bits"
 	"strings"
 )
@@ -12,13 +13,20 @@ func fidelity(intent, name string) float64 {
 		return fidelityAny(intent, name)
 	}
 	distinct, hits := 0, 0
+words:
 	for i := range want.count {
-		if want.contains(i, &want, i) {
-			continue
+		head, short := want.heads[i&7], want.lengths[i&7] <= 8
+		for j := range i {
+			if want.heads[j&7] == head && (short && want.lengths[j&7] <= 8 || sameTail(&want, intent, j, &want, intent, i)) {
+				continue words
+			}
 		}
 		distinct++
-		if has.contains(has.count, &want, i) {
-			hits++
+		for j := range has.count {
+			if has.heads[j&7] == head && (short && has.lengths[j&7] <= 8 || sameTail(&has, name, j, &want, intent, i)) {
+				hits++
+				break
+			}
 		}
 	}
 	if distinct == 0 {
@@ -37,13 +45,12 @@ const (
 	highs = 0x80 * ones
 )
 
-// line is a short string of printable ASCII, split into words.
+// line is where the words of a short string of printable ASCII are.
 type line struct {
-	text   string
-	count  int                  // of words
-	heads  [lineWordsMax]uint64 // a word's first eight bytes in lower case, the first lowest; 0 beyond its end
-	starts [lineWordsMax]uint8
-	counts [lineWordsMax]uint8 // of a word's bytes
+	count   uint                 // of words
+	heads   [lineWordsMax]uint64 // a word's first eight bytes in lower case, the first lowest; 0 beyond its end
+	lengths [lineWordsMax]uint8  // in bytes
+	starts  [lineWordsMax]uint8
 }
 
 // split reads eight bytes at a time; false means that the string is none for a line.
@@ -51,56 +58,54 @@ func (l *line) split(s string) bool {
 	if len(s) > lineBytesMax {
 		return false
 	}
-	var words uint64 // bit i: byte i is in a word
-	for at := 0; at < len(s); at += 8 {
-		w := eight(s, at)
+	text := []byte(s)                     // no copy: nothing writes to it
+	var words uint64                      // bit i: byte i is in a word
+	var chunks [lineBytesMax/8 + 1]uint64 // the text in lower case, with spaces beyond its end
+	for at := uint(0); at < uint(len(text)); at += 8 {
+		var w uint64
+		if left := text[at:]; len(left) >= 8 {
+			w = binary.LittleEndian.Uint64(left)
+		} else {
+			w = rest(text, left)
+		}
 		if ((w-' '*ones)|w)&highs != 0 {
 			return false // a control, or beyond ASCII
 		}
 		// Bytes are below 0x80: adding 0x7f sets the high bit of those that are not 0, without a carry.
 		inWord := ((w ^ ' '*ones) + 0x7f*ones) & ((w ^ '_'*ones) + 0x7f*ones) & highs
 		words |= (inWord >> 7 * 0x0102040810204080 >> 56) << (at & 63) // the eight bits beside each other
+		chunks[at/8&7] = lowerEight(w)
 	}
-	l.text = s
-	for n := 0; words != 0; n++ {
+	n := uint(0)
+	for ; words != 0; n++ {
 		if n == lineWordsMax {
 			return false
 		}
-		at := bits.TrailingZeros64(words)
-		length := bits.TrailingZeros64(^(words >> (at & 63)))
-		words &= words + 1<<(at&63) // the carry runs through the word
-		head := lowerEight(eight(s, at))
-		if length < 8 {
-			head &= 1<<(8*length&63) - 1
-		}
-		l.heads[n], l.starts[n], l.counts[n] = head, uint8(at), uint8(length) //nolint:gosec // at most 64
-		l.count = n + 1
+		beyond := words + words&-words // the carry runs through the word to the bit after it
+		at := uint(bits.TrailingZeros64(words))
+		length := uint(bits.TrailingZeros64(beyond)) - at
+		words &= beyond
+		shift := at % 8 * 8
+		head := chunks[at/8&7]>>(shift&63) | chunks[at/8&7+1]<<1<<((63-shift)&63)
+		head &= ^uint64(0) >> ((64 - 8*min(length, 8)) & 63)
+		l.heads[n], l.starts[n], l.lengths[n] = head, uint8(at), uint8(length) //nolint:gosec // at most 64
 	}
+	l.count = n
 	return true
 }
 
-// eight returns the bytes of s from at on, the first lowest, and spaces beyond its end.
-func eight(s string, at int) uint64 {
-	left := len(s) - at
-	if left >= 8 {
-		return load(s[at : at+8])
+// rest returns the fewer than eight bytes left of a text, the first lowest, and spaces beyond its end.
+func rest(text, left []byte) uint64 {
+	beyond := (64 - 8*uint(len(left))) & 63
+	spaces := ^(^uint64(0) >> beyond) & (' ' * ones)
+	if len(text) >= 8 {
+		return binary.LittleEndian.Uint64(text[len(text)-8:])>>beyond | spaces
 	}
-	if len(s) >= 8 {
-		beyond := 8 * (8 - left) & 63
-		return load(s[len(s)-8:])>>beyond | ^(^uint64(0)>>beyond)&(' '*ones)
+	var w uint64
+	for i := len(left) - 1; i >= 0; i-- {
+		w = w<<8 | uint64(left[i])
 	}
-	w := uint64(' ' * ones)
-	for i := len(s) - 1; i >= at; i-- {
-		w = w<<8 | uint64(s[i])
-	}
-	return w
-}
-
-// load is one instruction on processors that can.
-func load(s string) uint64 {
-	_ = s[7]
-	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
-		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+	return w | spaces
 }
 
 // lowerEight returns eight ASCII bytes in lower case.
@@ -109,21 +114,15 @@ func lowerEight(w uint64) uint64 {
 	return w + upper>>2 // 0x80>>2 is 'a'-'A'
 }
 
-// contains reports whether word i of another line is among the first n words of this one.
-func (l *line) contains(n int, other *line, i int) bool {
-	head, length := other.heads[i&7], other.counts[i&7]
-	for j := range n {
-		if l.heads[j&7] == head && l.counts[j&7] == length && (length <= 8 || l.tail(j) == other.tail(i) || sameWord(l.tail(j), other.tail(i))) {
-			return true
-		}
+// sameTail reports whether word i of a text is word j of another, their heads being equal. (A head shows
+// where a word of up to eight bytes ends, as no byte is 0.)
+func sameTail(a *line, text string, i uint, b *line, other string, j uint) bool {
+	n := a.lengths[i&7]
+	if n != b.lengths[j&7] {
+		return false
 	}
-	return false
-}
-
-// tail returns what follows the head of a word.
-func (l *line) tail(i int) string {
-	start := int(l.starts[i])
-	return l.text[start+8 : start+int(l.counts[i])]
+	x, y := a.starts[i&7], b.starts[j&7]
+	return n <= 8 || sameWord(text[x+8:x+n], other[y+8:y+n])
 }
 
 // wordsMax is how many words 512 bytes can hold.
