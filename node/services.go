@@ -50,6 +50,7 @@ func (n *Node) startServices(context.Context) (err error) {
 // closeReplica ends Raft or the follower, and with it the state. It comes before the
 // services, so that a leader hands over while its voters can still reach it.
 func (n *Node) closeReplica() error {
+	n.awaitStart()
 	n.awaitDuties()
 	var errs []error
 	if v := n.voters.Load(); v != nil {
@@ -63,6 +64,14 @@ func (n *Node) closeReplica() error {
 		errs = append(errs, r.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// awaitStart returns when Raft has started, or has given up since the node's context
+// ended; after that it does not start. To close it while it starts would close stores that
+// it is opening, and leave the others open.
+func (n *Node) awaitStart() {
+	n.starting.Lock()
+	n.starting.Unlock() //nolint:staticcheck,gocritic // having had the lock is the point
 }
 
 // awaitDuties returns when the duties that voterStarted is starting are started; after
