@@ -8,8 +8,9 @@ import (
 const (
 	// KnowledgeGapDefault is the knowledge gap of a task that says nothing of it.
 	KnowledgeGapDefault = 0.3
-	// RiseOne and RiseTwo are the complexities above which the tier rises by one and by two.
+	// RiseOne is the complexity above which the tier rises by one.
 	RiseOne = 0.7
+	// RiseTwo is the complexity above which it rises by two.
 	RiseTwo = 0.9
 
 	lengthFull   = 10000 // code points that count as the most

@@ -85,7 +85,6 @@ func expReduced(hi, lo float64) float64 {
 // scale returns y·2^k for a y near 1.
 func scale(y float64, k int) float64 {
 	if -1021 <= k && k <= 1022 {
-		//nolint:gosec // the sum is between 2 and 2045
 		return Mul(y, math.Float64frombits(uint64(k+1023)<<52))
 	}
 	return math.Ldexp(y, k)

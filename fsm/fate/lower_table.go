@@ -1,6 +1,6 @@
 package fate
 
-// lowerRange maps the code points from, from+step, … to to their lower-case forms.
+// lowerRange maps the code points between from and to, step apart, to their lower-case forms.
 type lowerRange struct {
 	from, to    rune
 	step, delta rune

@@ -4,10 +4,10 @@ const (
 	// SNRDefault is the ethics score of an operation that gives no SNR score.
 	SNRDefault = 0.95
 
-	// IntentBytesMax and NameBytesMax bound the work of comparing words. A longer intent
-	// or name has no words.
+	// IntentBytesMax bounds the work of comparing words. A longer intent has none.
 	IntentBytesMax = 512
-	NameBytesMax   = 512
+	// NameBytesMax is the same for an operation's name.
+	NameBytesMax = 512
 
 	// TypeUnknown is the type of an operation that has none; so is "".
 	// (In the reference "" counts as a type: here the absence of one is not a merit.)

@@ -186,7 +186,7 @@ func (c Config) validate() error {
 	}
 	for i, w := range c.Weights {
 		if !(w >= 0 && w <= weightMax) {
-			return fmt.Errorf("%w: Weights of %v is %v, want 0 to %v", ErrConfig, Dimension(i), w, weightMax) //nolint:gosec // below 4
+			return fmt.Errorf("%w: Weights of %v is %v, want 0 to %v", ErrConfig, Dimension(i), w, weightMax)
 		}
 	}
 	return nil

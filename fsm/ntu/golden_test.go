@@ -32,7 +32,7 @@ func TestGolden(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 50 {
-			s, err := u.Observe(draw()*1.2 - 0.1)
+			s, err := u.Observe(float64(draw()*1.2) - 0.1)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -68,7 +68,7 @@ func slow(c Config, seen []float64) State {
 	return s
 }
 
-func close(a, b State) bool {
+func nearly(a, b State) bool {
 	near := func(x, y float64) bool { return math.Abs(x-y) < 1e-9 }
 	return near(a.Belief, b.Belief) && near(a.Entropy, b.Entropy) && near(a.Potential, b.Potential)
 }
@@ -84,7 +84,7 @@ func TestAgainstPlainComputation(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if want := slow(c, seen[:i+1]); !close(got, want) {
+			if want := slow(c, seen[:i+1]); !nearly(got, want) {
 				t.Fatalf("after %v: %+v, want %+v", seen[:i+1], got, want)
 			}
 		}

@@ -20,10 +20,11 @@ const (
 	ringPlaces = WindowMax + 1
 	ringMask   = ringPlaces - 1
 
-	// AlphaDefault, BetaDefault and GammaDefault weigh the temporal score, the prior
-	// and the belief so far.
+	// AlphaDefault weighs the temporal score.
 	AlphaDefault = 0.4
-	BetaDefault  = 0.35
+	// BetaDefault weighs the prior.
+	BetaDefault = 0.35
+	// GammaDefault weighs the belief so far.
 	GammaDefault = 0.25
 
 	// weightMax keeps the sum of three weights finite.
@@ -215,8 +216,10 @@ func (u *Unit) remove(v float64) {
 const fixedBits = 59
 
 // fixed returns an observation in units of 2⁻⁵⁹, rounded down; from 2⁻⁶ on nothing is lost.
+//
+//detlint:allow floatint the observation is in [0, 1]
 func fixed(v float64) uint64 {
-	return uint64(int64(float64(v * (1 << fixedBits)))) //detlint:allow floatint v is in [0, 1]
+	return uint64(int64(float64(v * (1 << fixedBits)))) //nolint:gosec // v is in [0, 1]
 }
 
 // variance returns the population variance of the window. n²·variance = n·Σv² − (Σv)² is an
