@@ -48,13 +48,13 @@ the others are told where it is with --join. Later starts need no --join.`,
 	c.Flags().String("http", httpDefault, "address of the HTTP interface; \"\" for none")
 	c.Flags().StringArray("join", nil, "multiaddr with /p2p/ID of a node of the federation; may be repeated")
 	c.Flags().String("pin", "", "digest that the federation document must have")
-	addLogFlag(c)
+	addLogFlag(c, "info")
 	addTuningFlags(c)
 	return c
 }
 
-func addLogFlag(c *cobra.Command) {
-	c.Flags().String("log", "info", "what is logged to standard error: debug, info, warn or error")
+func addLogFlag(c *cobra.Command, otherwise string) {
+	c.Flags().String("log", otherwise, "what is logged to standard error: debug, info, warn or error")
 }
 
 // addTuningFlags adds what tests and unusual disks need.
@@ -237,7 +237,7 @@ stop. Its data go with it, unless --dir keeps them.`,
 	c.Flags().Int("voters", 3, "voters of each region: 1, 3 or 5")
 	c.Flags().String("dir", "", "folder to keep the data in")
 	c.Flags().String("http", httpDefault, "address of the first node's HTTP interface; the others take the next ports")
-	addLogFlag(c)
+	addLogFlag(c, "error") // what Raft has to say would hide what a person tries on
 	return c
 }
 
