@@ -79,7 +79,7 @@ func readAction(env *pci.Envelope, region string) (*action, error) {
 		a.operator = true
 		a.readVoter(o)
 	default:
-		return nil, pci.Rejectf(pci.RejectSchema, "payload.action %q is not known to state version %d", env.Payload.Action, StateVersion)
+		return nil, pci.Rejectf(pci.RejectSchema, "payload.action %q is not known to state version %d", clip(env.Payload.Action), StateVersion)
 	}
 	if !headed {
 		if r := o.Text("region", 63); r != region {

@@ -16,7 +16,7 @@ const minuteMillis = 60_000
 // proof puts one proof through the gates. An error is a fault of this replica; a
 // refusal is a receipt.
 func (m *Machine) proof(env *pci.Envelope, stamp int64, res *Result) (Receipt, error) {
-	rec := Receipt{Digest: env.Digest(), EnvelopeID: env.EnvelopeID, Region: m.cfg.Region, Action: env.Payload.Action, AgentID: env.Sender.AgentID}
+	rec := Receipt{Digest: env.Digest(), EnvelopeID: env.EnvelopeID, Region: m.cfg.Region, Action: clip(env.Payload.Action), AgentID: env.Sender.AgentID}
 	if m.doc == nil {
 		rec.Code, rec.Reason = pci.RejectInternalError, "the region is not founded yet"
 		return rec, nil
@@ -58,6 +58,11 @@ func (m *Machine) proof(env *pci.Envelope, stamp int64, res *Result) (Receipt, e
 	}
 	return m.append(&Entry{Kind: EntryProof, Region: m.cfg.Region, Index: m.log.Size(), TimeMillis: t, Envelope: env, Outcome: out})
 }
+
+// clip bounds what a receipt repeats of an action that no state version knows.
+func clip(action string) string { return action[:min(len(action), actionShownMax)] }
+
+const actionShownMax = 64
 
 func (m *Machine) note(act *action, res *Result) {
 	if act.name != ActionRegionVoter {

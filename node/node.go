@@ -164,8 +164,13 @@ func (n *Node) startHTTP(context.Context) (err error) {
 	if n.listen, err = net.Listen("tcp", n.cfg.HTTP); err != nil {
 		return fmt.Errorf("listen for HTTP on %q: %w; choose another address with --http", n.cfg.HTTP, err)
 	}
-	served := make(chan error, 1)
-	go func() { served <- n.api.Serve(n.listen) }()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		if err := n.api.Serve(n.listen); err != nil {
+			n.fail(err) // it serves until it is told to stop
+		}
+	}()
 	n.onClose(func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), n.cfg.StopTimeout/2)
 		defer cancel()
@@ -175,7 +180,8 @@ func (n *Node) startHTTP(context.Context) (err error) {
 			n.log.Warn("HTTP requests were cut off", "error", err)
 			err = nil
 		}
-		return errors.Join(err, <-served)
+		<-served
+		return err
 	})
 	return nil
 }

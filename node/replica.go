@@ -58,7 +58,7 @@ func (n *Node) newRegion() (*region.Region, error) {
 		n.feed.Advance(o.Size())
 		return o, nil
 	}
-	cfg.VerifyState = func(dir string) (uint64, error) { return verifyState(dir, own.Name, n.log) }
+	cfg.VerifyState = func(dir string) (uint64, error) { return verifyState(n.ctx, dir, own.Name, n.log) }
 	cfg.PeerPhase, cfg.PeerClock = n.asker.FoundingOf, n.asker.Clock
 	cfg.OnFailure, cfg.OnApplied, cfg.Vouched = n.fail, n.applied, n.vouched
 	cfg.Hooks = n.metrics.hooks()

@@ -120,12 +120,12 @@ func (o *opened) release() {
 }
 
 // verifyState checks a state that another voter has sent, before it is put in place.
-func verifyState(dir, regionName string, log *slog.Logger) (applied uint64, err error) {
+func verifyState(ctx context.Context, dir, regionName string, log *slog.Logger) (applied uint64, err error) {
 	st, err := pebblestore.Open(dir, pebblestore.Options{Logger: log})
 	if err != nil {
 		return 0, err
 	}
-	err = fsm.Check(context.Background(), st, fsm.Config{Region: regionName}, func(string, int64, int64) {})
+	err = fsm.Check(ctx, st, fsm.Config{Region: regionName}, func(string, int64, int64) {})
 	if err == nil {
 		applied, err = appliedIndex(st, regionName)
 	}

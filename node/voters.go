@@ -103,6 +103,7 @@ func (n *Node) becomeVoter(ctx context.Context, senders []raft.ServerID) error {
 		return nil // it was told before
 	}
 	if err := n.endMember(); err != nil {
+		n.fail(err) // it does not follow any more, and must not begin anew beside a store that is still open
 		return err
 	}
 	n.follower.Store(nil)

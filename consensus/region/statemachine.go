@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -130,19 +131,33 @@ func (r *replica) apply(commands []fsm.Command) ([]fsm.Result, error) {
 	if r.state == nil {
 		return nil, errStopped
 	}
+	results := make([]fsm.Result, 0, len(commands))
+	for part := range slices.Chunk(commands, applyCommandsMax) {
+		done, err := r.applyPart(part)
+		if err != nil {
+			// From here on nothing is acknowledged: what the store holds is no longer what the log says.
+			r.fail(fmt.Errorf("apply entries %d to %d: %w", part[0].Index, part[len(part)-1].Index, err))
+			return nil, errStopped
+		}
+		results = append(results, done...)
+		r.note()
+	}
+	return results, nil
+}
+
+// applyCommandsMax is how many commands one call of Apply gets: enough to share a write of the store, and few enough that the most
+// expensive proofs there can be stay far below ApplyLimit.
+const applyCommandsMax = 8
+
+// applyPart calls Apply under its time limit.
+func (r *replica) applyPart(commands []fsm.Command) ([]fsm.Result, error) {
 	timer := time.AfterFunc(r.limit, func() { r.fail(fmt.Errorf("apply: %w for %v", ErrStalled, r.limit)) })
+	defer timer.Stop()
 	results, err := r.state.Apply(commands)
-	timer.Stop()
 	if err == nil && len(results) != len(commands) {
 		err = fmt.Errorf("the state machine gave %d results for %d commands", len(results), len(commands))
 	}
-	if err != nil {
-		// From here on nothing is acknowledged: what the store holds is no longer what the log says.
-		r.fail(fmt.Errorf("apply entries %d to %d: %w", commands[0].Index, commands[len(commands)-1].Index, err))
-		return nil, errStopped
-	}
-	r.note()
-	return results, nil
+	return results, err
 }
 
 // Apply implements raft.FSM.
