@@ -9,7 +9,8 @@ import (
 // fidelity returns the fidelity of an operation to the intent that was declared for it.
 func fidelity(intent, name string) float64 {
 	var want, has line
-	if !want.split(intent) || !has.split(name) {
+	var chunks [lineBytesMax/8 + 1]uint64
+	if !want.split(intent, &chunks) || !has.split(name, &chunks) {
 		return fidelityAny(intent, name)
 	}
 	distinct, hits := 0, 0
@@ -53,14 +54,14 @@ type line struct {
 	starts  [lineWordsMax]uint8
 }
 
-// split reads eight bytes at a time; false means that the string is none for a line.
-func (l *line) split(s string) bool {
+// split reads eight bytes at a time; false means that the string is none for a line. In chunks it keeps the text in
+// lower case; what an earlier text left there does no harm.
+func (l *line) split(s string, chunks *[lineBytesMax/8 + 1]uint64) bool {
 	if len(s) > lineBytesMax {
 		return false
 	}
-	text := []byte(s)                     // no copy: nothing writes to it
-	var words uint64                      // bit i: byte i is in a word
-	var chunks [lineBytesMax/8 + 1]uint64 // the text in lower case, with spaces beyond its end
+	text := []byte(s) // no copy: nothing writes to it
+	var words uint64  // bit i: byte i is in a word
 	for at := uint(0); at < uint(len(text)); at += 8 {
 		var w uint64
 		if left := text[at:]; len(left) >= 8 {
