@@ -144,3 +144,51 @@ func TestAllAreKilledAndStartAgain(t *testing.T) {
 	checkRetries(t, r, acked)
 	checkDisks(t, r, r.Voters, acked)
 }
+
+// TestLeaderThatHangs stops the leader's process where it is, as a machine that hangs
+// does, and lets it go on when others have taken over: it must not answer from the past.
+func TestLeaderThatHangs(t *testing.T) {
+	t.Parallel()
+	r := found(t)
+	var record workload.Record
+	agent := r.Agent("agent", &record, r.Voters...)
+	w, err := agent.Open(t.Context(), "hung")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := r.Leader()
+	if err := old.Process().Pause(); err != nil {
+		t.Fatal(err)
+	}
+	agent.Client = clientOf(t, r.Others(old))
+	paused := time.Now()
+	if _, err := w.Step(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	back := time.Since(paused)
+	t.Logf("%s hung; the next acknowledgement came after %v", old.Name, back)
+	if back > serviceBackMax {
+		t.Errorf("service was back after %v, at most %v is promised", back, serviceBackMax)
+	}
+	for range 20 {
+		if _, err := w.Step(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := old.Process().Resume(); err != nil {
+		t.Fatal(err)
+	}
+	// At once: it may still take itself for the leader.
+	once := old.Client(func(c *client.Config) { c.RetriesMax = -1 })
+	s, err := once.Session(t.Context(), w.ID)
+	var p *client.Problem
+	switch {
+	case err == nil && s.Nodes != w.Nodes():
+		t.Errorf("a linearizable read at the old leader gives %d nodes of %d", s.Nodes, w.Nodes())
+	case err != nil && (!errors.As(err, &p) || p.Status != 503):
+		t.Errorf("a linearizable read at the old leader: %v", err)
+	}
+	old.AwaitReady()
+	checkVoters(t, r.Voters, record.Acked())
+	checkDisks(t, r, r.Voters, record.Acked())
+}

@@ -4,11 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -359,7 +361,7 @@ func bytesAreRefused(t *testing.T, b *bench) {
 				_ = tcp.CloseWrite()
 			}
 			answer, err := io.ReadAll(c)
-			if ne, ok := err.(net.Error); ok && ne.Timeout() {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Errorf("%s at %s: the connection is neither answered nor closed", name, address)
 			}
 			if bytes.Contains(answer, []byte("200 OK")) {

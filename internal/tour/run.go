@@ -143,10 +143,13 @@ func (s *shell) run(command string) (output string, status int, err error) {
 
 func (s *shell) close() error {
 	err := s.in.Close()
-	done := make(chan error, 1)
-	go func() { done <- s.command.Wait() }()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.command.Wait() // its exit code is that of the last command
+	}()
 	select {
-	case <-done: // its exit code is that of the last command
+	case <-done:
 	case <-time.After(stopTimeout):
 		_ = syscall.Kill(-s.command.Process.Pid, syscall.SIGKILL)
 		<-done
@@ -182,7 +185,8 @@ func startBackground(ctx context.Context, sh *shell, step Step, cfg Config) (*ba
 		return nil, fmt.Errorf("start %s: %w", step.Command, err)
 	}
 	go func() { b.exited <- b.command.Wait() }()
-	return b, b.await(ctx)
+	err = b.await(ctx)
+	return b, err
 }
 
 // Write takes the command's output.
@@ -232,7 +236,6 @@ func (b *background) stop() error {
 		return nil
 	case <-time.After(stopTimeout):
 		_ = syscall.Kill(-b.command.Process.Pid, syscall.SIGKILL)
-		<-b.exited
-		return fmt.Errorf("line %d: $ %s: it did not end within %v of Ctrl-C", b.step.Line, b.step.Command, stopTimeout)
+		return fmt.Errorf("line %d: $ %s: it did not end within %v of Ctrl-C: %w", b.step.Line, b.step.Command, stopTimeout, <-b.exited)
 	}
 }
