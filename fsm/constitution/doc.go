@@ -19,5 +19,6 @@
 // rules judge what a proof says will be done, not what then happens.
 //
 // It computes no scores (thresholds and weights are only kept here), knows no ledger,
-// and does no I/O but in [Lint], [Hash] and [RunCases], which serve commands.
+// and does no I/O: [Lint], [Hash] and [Policy.RunCases], which serve commands, take a text
+// and a file system.
 package constitution

@@ -11,14 +11,13 @@ type parser struct {
 	stages []stage
 	cur    stage
 	heres  []heredoc // whose bodies follow the line
-	fn     string    // the function whose definition is being read
-	fnEnds int       // braces that are open since
+	fn     string    // the function whose definition began last
 }
 
 type heredoc struct {
 	delimiter string
+	literal   bool // the delimiter is quoted: nothing in the body is expanded
 	stage     int
-	body      string
 }
 
 func (p *parser) peek(n int) byte {
@@ -43,7 +42,9 @@ func (p *parser) token() error {
 		p.pos++
 	case '\n':
 		p.pos++
-		p.readHeredocs()
+		if err := p.readHeredocs(); err != nil {
+			return err
+		}
 		return p.endPipeline()
 	case '#':
 		for p.pos < len(p.text) && p.text[p.pos] != '\n' {
@@ -73,6 +74,9 @@ func (p *parser) token() error {
 		if p.peek(0) == '&' {
 			p.pos++
 		}
+		if len(p.stages) == 0 && len(p.cur.words) == 0 && !p.cur.isHere {
+			p.cur.words = []word{{text: "()"}} // what comes out of a group of commands
+		}
 		p.endStage()
 	case '<', '>':
 		return p.redirection(c)
@@ -86,7 +90,7 @@ func (p *parser) token() error {
 func (p *parser) calls(name string) bool {
 	n := 0
 	for _, st := range append(p.stages[:len(p.stages):len(p.stages)], p.cur) {
-		if len(st.words) > 0 && st.words[0].text == name {
+		if st = stripped(st); len(st.words) > 0 && st.words[0].text == name {
 			n++
 		}
 	}
@@ -124,7 +128,7 @@ func (p *parser) redirection(c byte) error {
 		if err != nil || len(words) == 0 {
 			return err
 		}
-		p.heres = append(p.heres, heredoc{delimiter: plain(words[0].text), stage: len(p.stages)})
+		p.heres = append(p.heres, heredoc{delimiter: plain(words[0].text), literal: words[0].quoted, stage: len(p.stages)})
 		return nil
 	}
 	sign := string(c)
@@ -185,7 +189,7 @@ func (p *parser) parenthesised() string {
 }
 
 // readHeredocs takes the bodies of the here-documents of the line that just ended.
-func (p *parser) readHeredocs() {
+func (p *parser) readHeredocs() error {
 	for _, h := range p.heres {
 		var body []string
 		for p.pos < len(p.text) {
@@ -197,6 +201,12 @@ func (p *parser) readHeredocs() {
 			body = append(body, line)
 		}
 		text := strings.Join(body, "\n")
+		if !h.literal {
+			var err error
+			if text, err = p.expanded(text); err != nil {
+				return err
+			}
+		}
 		if h.stage < len(p.stages) {
 			p.stages[h.stage].here, p.stages[h.stage].isHere = text, true
 		} else {
@@ -204,6 +214,40 @@ func (p *parser) readHeredocs() {
 		}
 	}
 	p.heres = nil
+	return nil
+}
+
+// expanded replaces variables and substitutions in the body of a here-document, which
+// a shell runs even where the document is only text.
+func (p *parser) expanded(text string) (string, error) {
+	if !strings.ContainsAny(text, "$`") {
+		return text, nil
+	}
+	if p.depth >= shellDepthMax {
+		return "", errShellDepth
+	}
+	if err := p.shell.spend(len(text)); err != nil {
+		return "", err
+	}
+	sub := &parser{shell: p.shell, text: text, depth: p.depth}
+	var b []byte
+	var w word
+	for sub.pos < len(text) {
+		switch c := text[sub.pos]; {
+		case c == '\\' && sub.pos+1 < len(text):
+			b = append(b, text[sub.pos:sub.pos+2]...)
+			sub.pos += 2
+		case c == '$' || c == '`':
+			var err error
+			if b, err = sub.dollar(b, &w, true); err != nil {
+				return "", err
+			}
+		default:
+			b = append(b, c)
+			sub.pos++
+		}
+	}
+	return plain(string(b)), nil
 }
 
 func (p *parser) endStage() {
@@ -293,6 +337,9 @@ loop:
 	}
 	if p.pos == start {
 		p.pos++
+	}
+	if len(b) == 0 && !w.quoted {
+		return nil, nil // of a continued line, or of variables that are empty
 	}
 	w.text = string(b)
 	return splitWord(w), nil
