@@ -14,6 +14,7 @@ import (
 type metrics struct {
 	decided    *prometheus.CounterVec // by reject code: what the state machine made of proofs, on every voter
 	commit     prometheus.Histogram
+	apply      prometheus.Histogram
 	batch      prometheus.Histogram
 	refusedRPC prometheus.Counter
 	overloaded prometheus.Counter
@@ -29,6 +30,7 @@ func newMetrics(n *Node) *metrics {
 	m := &metrics{
 		decided:    prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: "fsm", Name: "proofs_total", Help: "Proofs applied by the state machine, by the name of their code."}, []string{"code"}),
 		commit:     prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Subsystem: "raft", Name: "commit_seconds", Help: "From the proposal of a log entry to its result, on the leader.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)}),
+		apply:      prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Subsystem: "fsm", Name: "apply_seconds", Help: "One call of the state machine, on every voter: some Raft entries, decided and written.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 15)}),
 		batch:      prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Subsystem: "raft", Name: "batch_proofs", Help: "Proofs in one Raft log entry.", Buckets: prometheus.ExponentialBuckets(1, 2, 10)}),
 		refusedRPC: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: "raft", Name: "rpcs_refused_total", Help: "Raft RPCs refused because of who sent them."}),
 		overloaded: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: "raft", Name: "proofs_overloaded_total", Help: "Proofs turned away because the queue was full."}),
@@ -52,6 +54,12 @@ func newMetrics(n *Node) *metrics {
 	gauge("raft", "term", "Raft term.", status(func(s region.Status) float64 { return float64(s.Term) }))
 	gauge("raft", "commit_index", "Raft commit index.", status(func(s region.Status) float64 { return float64(s.CommitIndex) }))
 	gauge("raft", "applied_index", "Raft index applied by the state machine.", status(func(s region.Status) float64 { return float64(s.AppliedIndex) }))
+	gauge("raft", "last_contact_seconds", "Since this voter heard from its leader; 0 on the leader and on members.", status(func(s region.Status) float64 {
+		if s.LastContact.IsZero() {
+			return 0
+		}
+		return time.Since(s.LastContact).Seconds()
+	}))
 	gauge("node", "ready", "1 while the node can serve.", func() float64 {
 		if n.notReady() == "" {
 			return 1
@@ -70,7 +78,7 @@ func newMetrics(n *Node) *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return append(m.gauges, m.decided, m.commit, m.batch, m.refusedRPC, m.overloaded, m.clockOff, m.leading, m.snapshots, m.seals)
+	return append(m.gauges, m.decided, m.apply, m.commit, m.batch, m.refusedRPC, m.overloaded, m.clockOff, m.leading, m.snapshots, m.seals)
 }
 
 func (m *metrics) applied(res *fsm.Result) {

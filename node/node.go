@@ -152,6 +152,7 @@ func (n *Node) startKeeper(context.Context) (err error) {
 
 func (n *Node) startHTTP(context.Context) (err error) {
 	n.metrics = newMetrics(n)
+	n.state.onApply = func(took time.Duration) { n.metrics.apply.Observe(took.Seconds()) }
 	n.registry.MustRegister(append(n.metrics.collectors(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))...)
 	if n.cfg.HTTP == "" {
 		return nil

@@ -20,7 +20,8 @@ const viewWait = 30 * time.Second
 // state is the machine that stands now. Raft replaces it when a snapshot comes in;
 // views of the old one are waited for, since a store is not closed under a reader.
 type state struct {
-	onFatal func(error) // told that a store does not know any more what is on its disk
+	onFatal func(error)         // told that a store does not know any more what is on its disk
+	onApply func(time.Duration) // told how long each call of Apply took
 	mu      sync.Mutex
 	current *opened
 }
@@ -55,6 +56,14 @@ func (s *state) open(dir, regionName string, log *slog.Logger, document func([32
 	s.current = o
 	s.mu.Unlock()
 	return o, nil
+}
+
+// Apply implements [region.StateMachine].
+func (o *opened) Apply(cmds []fsm.Command) ([]fsm.Result, error) {
+	start := time.Now()
+	results, err := o.StateMachine.Apply(cmds)
+	o.owner.onApply(time.Since(start))
+	return results, err
 }
 
 // Close implements [region.StateMachine].
