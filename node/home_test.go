@@ -1,0 +1,113 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bizra/bizra/internal/testfed"
+)
+
+// TestHomesThatAreRefused damages one thing in a home at a time.
+func TestHomesThatAreRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		damage func(dir string) error
+		says   string
+	}{
+		"no home":             {func(dir string) error { return os.Remove(filepath.Join(dir, FileNode)) }, "federation new"},
+		"newer home":          {func(dir string) error { return write(dir, FileNode, `{"v":2}`) }, "a newer bizra may read it"},
+		"no node key":         {func(dir string) error { return os.Remove(filepath.Join(dir, FileNodeKey)) }, FileNodeKey},
+		"key others can read": {func(dir string) error { return os.Chmod(filepath.Join(dir, FileNodeKey), 0o644) }, "chmod 600"},
+		"no document":         {func(dir string) error { return os.Remove(filepath.Join(dir, FileDocument)) }, "copy it from another node"},
+		"broken document":     {func(dir string) error { return write(dir, FileDocument, `{`) }, FileDocument},
+		"another region":      {func(dir string) error { return write(dir, FileNode, `{"v":1,"name":"x","region":"zz","role":"voter"}`) }, `no region "zz"`},
+		"another log key": {func(dir string) error {
+			return errors.Join(os.Remove(filepath.Join(dir, FileLogKey)), testfed.Key("other").Save(filepath.Join(dir, FileLogKey)))
+		}, "is not the key that the federation document names"},
+		"no cosign key": {func(dir string) error { return os.Remove(filepath.Join(dir, FileCosignKey)) }, "a voter needs"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, _ := newHome(t)
+			if err := c.damage(dir); err != nil {
+				t.Fatal(err)
+			}
+			_, err := Start(t.Context(), Config{Home: dir})
+			if err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("got %v, want an error that says %q", err, c.says)
+			}
+		})
+	}
+}
+
+func write(dir, name, text string) error {
+	return os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600)
+}
+
+func TestPinAndBusyAddress(t *testing.T) {
+	dir, fed := newHome(t)
+	if _, err := Start(t.Context(), Config{Home: dir, Pin: &[32]byte{1}}); err == nil || !strings.Contains(err.Error(), "another federation") {
+		t.Errorf("a document that is not the pinned one: %v", err)
+	}
+	pin := fed.Document.Digest()
+	n, err := Start(t.Context(), Config{Home: dir, Pin: &pin, HTTP: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, _ := newHome(t)
+	if _, err := Start(t.Context(), Config{Home: other, HTTP: n.listen.Addr().String()}); err == nil || !strings.Contains(err.Error(), "--http") {
+		t.Errorf("an address that is taken: %v", err)
+	}
+	if err := n.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestMetricsOfTheRunbook asks a running node for each metric that docs/operations.md names.
+func TestMetricsOfTheRunbook(t *testing.T) {
+	doc, err := os.ReadFile("../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile("`(bizra_\\w+)").FindAllStringSubmatch(string(doc), -1)
+	if len(names) < 8 {
+		t.Fatalf("only %d metrics are named", len(names))
+	}
+	dir, _ := newHome(t)
+	n, err := Start(t.Context(), Config{Home: dir, HTTP: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := n.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); n.notReady() != ""; <-tick.C {
+		if time.Now().After(deadline) || n.Failure() != nil {
+			t.Fatalf("not ready: %s", n.notReady())
+		}
+	}
+	n.metrics.snapshots.WithLabelValues("failed") // a label shows once it was met
+	res, err := http.Get(n.HTTPAddress() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(res.Body)
+	if err := errors.Join(err, res.Body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if !strings.Contains(string(text), "\n"+name[1]) {
+			t.Errorf("the node has no metric %s", name[1])
+		}
+	}
+}
