@@ -119,10 +119,10 @@ func (s *streamSubmitter) attempt(ctx context.Context, envelopes [][]byte) ([]cl
 
 // shown is an outcome in the form that HTTP gives it.
 func shown(o *link.Outcome) (client.Outcome, error) {
-	if o.Reject != nil {
-		code := o.Reject.Code
+	if rej := o.Reject; rej != nil {
+		code := rej.Code
 		return client.Outcome{Problem: &client.Problem{Type: "about:blank", Title: code.Sentence(), Status: code.HTTPStatus(),
-			Detail: o.Reject.Detail, Code: &code, Name: code.String()}}, nil
+			Detail: rej.Detail, Code: &code, Name: code.String()}}, nil
 	}
 	text, err := json.Marshal(o.Receipt)
 	if err != nil {
