@@ -122,7 +122,7 @@ func shown(o *link.Outcome) (client.Outcome, error) {
 	if rej := o.Reject; rej != nil {
 		code := rej.Code
 		return client.Outcome{Problem: &client.Problem{Type: "about:blank", Title: code.Sentence(), Status: code.HTTPStatus(),
-			Detail: rej.Detail, Code: &code, Name: code.String()}}, nil
+			Detail: rej.Detail, Code: &code, Name: code.String()}}, nil //nolint:nilerr // a refusal is an outcome, not a failure
 	}
 	text, err := json.Marshal(o.Receipt)
 	if err != nil {
