@@ -121,8 +121,8 @@ func (s *streamSubmitter) attempt(ctx context.Context, envelopes [][]byte) ([]cl
 func shown(o *link.Outcome) (client.Outcome, error) {
 	if rej := o.Reject; rej != nil {
 		code := rej.Code
-		return client.Outcome{Problem: &client.Problem{Type: "about:blank", Title: code.Sentence(), Status: code.HTTPStatus(),
-			Detail: rej.Detail, Code: &code, Name: code.String()}}, nil //nolint:nilerr // a refusal is an outcome, not a failure
+		problem := &client.Problem{Type: "about:blank", Title: code.Sentence(), Status: code.HTTPStatus(), Detail: rej.Detail, Code: &code, Name: code.String()}
+		return client.Outcome{Problem: problem}, nil //nolint:nilerr // a refusal is an outcome, not a failure
 	}
 	text, err := json.Marshal(o.Receipt)
 	if err != nil {
