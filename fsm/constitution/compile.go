@@ -16,18 +16,21 @@ type Policy struct {
 	constitution Constitution
 	terms        []compiledTerm
 	rules        []compiledRule
+	lists        nameLists
 	pool         sync.Pool // of *evaluation, so that evaluating allocates little
 }
 
 type compiledTerm struct {
 	name    string
 	program cel.Program
+	native  native   // nil where only the program can compute it
 	scan    *scanner // of the literals that rules need to find in this term
 }
 
 type compiledRule struct {
 	Rule
 	program cel.Program
+	cover   cover
 	may     *formula // whether the rule may hold; never false where it does or fails
 }
 
@@ -54,6 +57,7 @@ type compiler struct {
 	sizes    sizes
 	total    uint64
 	literals []*literals // by term
+	lists    *nameLists
 }
 
 func (d *document) compile() (*Policy, Problems) {
@@ -61,12 +65,16 @@ func (d *document) compile() (*Policy, Problems) {
 	if err != nil {
 		return nil, Problems{{Message: "cannot make the environment of expressions: " + err.Error()}}
 	}
-	c := &compiler{document: d, env: e, sizes: sizes{d.Terms}}
-	p := &Policy{constitution: d.Constitution}
+	p := &Policy{constitution: d.Constitution, lists: nameLists{bits: make(map[string]uint64)}}
+	c := &compiler{document: d, env: e, sizes: sizes{d.Terms}, lists: &p.lists}
 	for i, t := range d.Terms {
 		path := fmt.Sprintf("terms[%d].value", i)
-		program, _ := c.expression(path, t.Value, types.StringType)
-		p.terms = append(p.terms, compiledTerm{name: t.Name, program: program})
+		program, root := c.expression(path, t.Value, types.StringType)
+		term := compiledTerm{name: t.Name, program: program}
+		if root != nil {
+			term.native, _ = c.native(root)
+		}
+		p.terms = append(p.terms, term)
 		c.literals = append(c.literals, &literals{})
 		if c.env, err = c.env.Extend(cel.Variable(t.Name, cel.StringType)); err != nil {
 			c.fault(path, 1, 0, "cannot be declared: %v", err)
@@ -78,6 +86,7 @@ func (d *document) compile() (*Policy, Problems) {
 		rule := compiledRule{Rule: r, program: program}
 		if root != nil {
 			rule.may = c.formula(root)
+			rule.cover = coverOf(rule.may)
 		}
 		p.rules = append(p.rules, rule)
 	}

@@ -58,7 +58,6 @@ func newEnv() (*cel.Env, error) {
 		textFunction("bizra.decoded", Decoded),
 		textFunction("bizra.commands", Commands),
 		textFunction("bizra.writes", writesText),
-		cel.Function("bizra.lines", cel.Overload("bizra_lines", []*cel.Type{cel.StringType}, texts, cel.UnaryBinding(celLines))),
 		cel.Function("bizra.within",
 			cel.Overload("bizra_within_text", []*cel.Type{cel.StringType, cel.DynType}, cel.BoolType, cel.BinaryBinding(celWithin))),
 		cel.Function("bizra.without",
@@ -125,34 +124,37 @@ func writesText(text string) (string, error) {
 	return strings.Join(paths, "\n"), err
 }
 
-func celLines(v ref.Val) ref.Val {
-	s, ok := v.(types.String)
-	if !ok {
-		return types.MaybeNoSuchOverloadErr(v)
-	}
-	if s == "" {
-		return types.NewStringList(types.DefaultTypeAdapter, nil)
-	}
-	lines := strings.Split(string(s), "\n")
-	if len(lines) > writesMax {
-		return types.WrapErr(errManyLines)
-	}
-	return types.NewStringList(types.DefaultTypeAdapter, lines)
-}
-
 func celWithin(path, scope ref.Val) ref.Val {
 	p, ok := path.(types.String)
 	if !ok {
 		return types.MaybeNoSuchOverloadErr(path)
 	}
-	if s, ok := scope.(types.String); ok {
-		return types.Bool(Within(string(p), []string{string(s)}))
-	}
-	scopes, err := textList(scope)
+	scopes, err := appendScopes(nil, scope, 0)
 	if err != nil {
 		return types.WrapErr(err)
 	}
 	return types.Bool(Within(string(p), scopes))
+}
+
+// appendScopes takes a text, or a list of texts and of such lists.
+func appendScopes(scopes []string, v ref.Val, depth int) ([]string, error) {
+	switch v := v.(type) {
+	case types.String:
+		return append(scopes, string(v)), nil
+	case traits.Lister:
+		n, ok := v.Size().(types.Int)
+		if !ok || depth > 1 || n > scopesMax {
+			return nil, errTextList
+		}
+		for i := types.Int(0); i < n; i++ {
+			var err error
+			if scopes, err = appendScopes(scopes, v.Get(i), depth+1); err != nil {
+				return nil, err
+			}
+		}
+		return scopes, nil
+	}
+	return nil, errTextList
 }
 
 func textList(v ref.Val) ([]string, error) {
@@ -215,12 +217,9 @@ func (sizes) EstimateCallCost(function, _ string, target *cost.AstNode, args []c
 		return per(TextBytesMax, &text)
 	case "bizra.commands", "bizra.writes":
 		return per(workBytesMax/10, &text)
-	case "bizra.lines":
-		list := cost.RangedSizeEstimate(0, writesMax)
-		elem := cost.RangedSizeEstimate(0, pci.EnvelopeBytesMax)
-		list.Elem = &elem
-		return per(TextBytesMax/10, &list)
-	case "bizra.within", "bizra.card", "bizra.iban":
+	case "bizra.within": // each of the paths with each of the scopes
+		return per(TextBytesMax/10*scopesMax, nil)
+	case "bizra.card", "bizra.iban":
 		return per(TextBytesMax/10, nil)
 	case "bizra.without":
 		return per(matchCost(args[len(args)-1]), &text)

@@ -46,7 +46,7 @@ func (p *Policy) Evaluate(in Input) Verdict {
 	defer p.end(e)
 	for i := range p.rules {
 		r := &p.rules[i]
-		if !r.may.eval(e) {
+		if r.cover.excludes(e) || !r.may.eval(e) {
 			continue
 		}
 		if holds, err := e.holds(r); holds || err != nil {
@@ -69,11 +69,7 @@ func (p *Policy) begin(in Input) *evaluation {
 	if !ok {
 		e = newEvaluation(p)
 	}
-	e.in = in
-	e.data = view(in.Data)
-	if in.Data.Kind() != pci.ObjectKind {
-		e.data = types.NewErr("payload.data is not an object")
-	}
+	e.in, e.listsKnown = in, false
 	for i := range e.terms {
 		e.terms[i].known, e.terms[i].scanned = false, false
 	}
@@ -81,9 +77,12 @@ func (p *Policy) begin(in Input) *evaluation {
 }
 
 func (p *Policy) end(e *evaluation) {
-	e.in, e.data = Input{}, nil
+	e.in = Input{}
 	for i := range e.terms {
-		e.terms[i].text, e.terms[i].value = "", nil
+		e.terms[i].text, e.terms[i].value, e.terms[i].err = "", nil, nil
+	}
+	if e.text = e.text[:0]; cap(e.text) > keptBytesMax {
+		e.text = nil
 	}
 	p.pool.Put(e)
 }
@@ -93,14 +92,42 @@ func (p *Policy) end(e *evaluation) {
 type evaluation struct {
 	policy *Policy
 	in     Input
-	data   ref.Val
 	terms  []termState
+
+	listsKnown bool
+	lists      uint64 // of nameLists, that occur in the data
+	text       []byte // payload.data in canonical form, once it was asked for
+}
+
+// keptBytesMax is how much scratch is kept from one proof to the next.
+const keptBytesMax = 4 << 10
+
+var errNoObject = errors.New("payload.data is not an object")
+
+// canonical is payload.data in canonical form.
+func (e *evaluation) canonical() []byte {
+	if len(e.text) == 0 {
+		e.text = e.in.Data.AppendCanonical(e.text)
+	}
+	return e.text
+}
+
+// occurs reports whether a name of a list may occur in the data.
+func (e *evaluation) occurs(list int) bool {
+	if list < 0 {
+		return true
+	}
+	if !e.listsKnown {
+		e.lists, e.listsKnown = e.policy.lists.occurring(e.canonical()), true
+	}
+	return e.lists&(1<<list) != 0
 }
 
 type termState struct {
 	known, scanned bool
-	value          ref.Val // a types.String, or a *types.Err
 	text           string
+	err            error
+	value          ref.Val  // the same for CEL, once it asked
 	found          []uint64 // bits by literal
 }
 
@@ -118,7 +145,10 @@ func (e *evaluation) ResolveName(name string) (any, bool) {
 	case "action":
 		return types.String(e.in.Action), true
 	case "data":
-		return e.data, true
+		if e.in.Data.Kind() != pci.ObjectKind {
+			return types.WrapErr(errNoObject), true
+		}
+		return object{e.in.Data}, true
 	case "agent":
 		return agentView(e.in.Agent), true
 	case "session":
@@ -126,7 +156,7 @@ func (e *evaluation) ResolveName(name string) (any, bool) {
 	}
 	for i := range e.policy.terms {
 		if e.policy.terms[i].name == name {
-			return e.term(i).value, true
+			return e.term(i).forCEL(), true
 		}
 	}
 	return nil, false
@@ -151,34 +181,65 @@ func (e *evaluation) term(i int) *termState {
 	if t.known {
 		return t
 	}
-	out, _, err := e.policy.terms[i].program.Eval(e)
-	if err == nil && !types.IsUnknownOrError(out) {
-		if s, ok := out.(types.String); ok && len(s) <= TextBytesMax {
-			t.value, t.text, t.known = out, string(s), true
-			return t
-		}
-		err = fmt.Errorf("the text has more than %d bytes", TextBytesMax)
+	if f := e.policy.terms[i].native; f != nil {
+		t.text, t.err = f(e)
+	} else {
+		t.text, t.err = e.interpret(e.policy.terms[i].program)
 	}
-	if err == nil {
-		err = errors.New("no text")
+	if t.err == nil && len(t.text) > TextBytesMax {
+		t.err = errTooLong
 	}
-	t.value, t.text, t.known = types.WrapErr(fmt.Errorf("term %s: %w", e.policy.terms[i].name, err)), "", true
+	if t.err != nil {
+		t.text, t.err = "", fmt.Errorf("term %s: %w", e.policy.terms[i].name, t.err)
+	}
+	t.known = true
 	return t
 }
 
-// failed reports whether a term has no text.
-func (t *termState) failed() bool { return types.IsError(t.value) }
+var errNoText = errors.New("the expression gave no text")
 
-// literal reports whether a literal occurs in a term, by one pass over the text for
-// all literals of all rules.
-func (e *evaluation) literal(term, id int) bool {
+func (e *evaluation) interpret(program cel.Program) (string, error) {
+	out, _, err := program.Eval(e)
+	if err != nil {
+		return "", fmt.Errorf("evaluate: %w", err)
+	}
+	s, ok := out.(types.String)
+	if !ok {
+		return "", errNoText
+	}
+	return string(s), nil
+}
+
+// forCEL is the term as CEL takes it.
+func (t *termState) forCEL() ref.Val {
+	switch {
+	case t.value != nil:
+	case t.err != nil:
+		t.value = types.WrapErr(t.err)
+	default:
+		t.value = types.String(t.text)
+	}
+	return t.value
+}
+
+// literals reports whether one of the literals occurs in a term, by one pass over the
+// text for all literals of all rules.
+func (e *evaluation) literals(term int, mask []uint64) bool {
 	t := e.term(term)
+	if t.text == "" {
+		return t.err != nil
+	}
 	if !t.scanned {
 		clear(t.found)
 		e.policy.terms[term].scan.scan(t.text, t.found)
 		t.scanned = true
 	}
-	return t.found[id/64]&(1<<(id%64)) != 0
+	for i, m := range mask {
+		if t.found[i]&m != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 var errNotBoolean = errors.New("the rule gave no boolean")

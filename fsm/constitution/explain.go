@@ -38,8 +38,8 @@ func (p *Policy) Explain(in Input) Explanation {
 	for i := range p.terms {
 		t := e.term(i)
 		text := TermText{Name: p.terms[i].name, Text: t.text}
-		if t.failed() {
-			text.Error = fmt.Sprint(t.value)
+		if t.err != nil {
+			text.Error = t.err.Error()
 		}
 		x.Terms = append(x.Terms, text)
 	}

@@ -233,15 +233,15 @@ func isTermName(s string) bool {
 	return termNamePattern.MatchString(s)
 }
 
-// members is one mapping that is being read.
-type members struct {
+// mapping is one mapping that is being read.
+type mapping struct {
 	r    *reader
 	n    *node
 	path string
 }
 
 // mapping checks that a node is a mapping of known members; nil if it is none or absent.
-func (r *reader) mapping(n *node, path string, known ...string) *members {
+func (r *reader) mapping(n *node, path string, known ...string) *mapping {
 	if n == nil {
 		return nil
 	}
@@ -249,7 +249,7 @@ func (r *reader) mapping(n *node, path string, known ...string) *members {
 		r.fault(n, path, "must be a mapping with the members %s, not %s", strings.Join(known, ", "), n.what())
 		return nil
 	}
-	m := &members{r, n, path}
+	m := &mapping{r, n, path}
 	for _, name := range n.names {
 		if !slices.Contains(known, name.text) {
 			r.fault(name, m.member(shortened(name.text)), "is not known here: the members are %s", strings.Join(known, ", "))
@@ -273,14 +273,14 @@ func (r *reader) sequence(n *node, path string, countMax int) []*node {
 	return n.values
 }
 
-func (m *members) member(name string) string {
+func (m *mapping) member(name string) string {
 	if m.path == "" {
 		return name
 	}
 	return m.path + "." + name
 }
 
-func (m *members) get(name string) *node {
+func (m *mapping) get(name string) *node {
 	for i, n := range m.n.names {
 		if n.text == name {
 			return m.n.values[i]
@@ -290,7 +290,7 @@ func (m *members) get(name string) *node {
 }
 
 // required reports the members that are missing and returns the first of them.
-func (m *members) required(names ...string) (first *node) {
+func (m *mapping) required(names ...string) (first *node) {
 	for _, name := range names {
 		if m.get(name) == nil {
 			m.r.fault(m.n, m.member(name), "is missing")
@@ -299,7 +299,7 @@ func (m *members) required(names ...string) (first *node) {
 	return m.get(names[0])
 }
 
-func (m *members) text(name string, to *string, bytesMax int) {
+func (m *mapping) text(name string, to *string, bytesMax int) {
 	n := m.get(name)
 	switch {
 	case n == nil:
@@ -315,7 +315,7 @@ func (m *members) text(name string, to *string, bytesMax int) {
 }
 
 // expression reads the text of a CEL expression, without white space around it.
-func (m *members) expression(name string, to *string) {
+func (m *mapping) expression(name string, to *string) {
 	m.text(name, to, ExpressionBytesMax)
 	if n := m.get(name); n != nil && *to != "" {
 		lead := *to
@@ -330,7 +330,7 @@ func (m *members) expression(name string, to *string) {
 	}
 }
 
-func (m *members) int(name string, to *int64, low, high int64) {
+func (m *mapping) int(name string, to *int64, low, high int64) {
 	n := m.get(name)
 	if n == nil {
 		return
@@ -349,7 +349,7 @@ func (m *members) int(name string, to *int64, low, high int64) {
 
 var floatPattern = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$`)
 
-func (m *members) float(name string, to *float64, low, high float64) {
+func (m *mapping) float(name string, to *float64, low, high float64) {
 	n := m.get(name)
 	if n == nil {
 		return
@@ -366,7 +366,7 @@ func (m *members) float(name string, to *float64, low, high float64) {
 	*to = v + 0 // a negative zero has another canonical form
 }
 
-func (m *members) bool(name string, to *bool) {
+func (m *mapping) bool(name string, to *bool) {
 	n := m.get(name)
 	if n == nil {
 		return

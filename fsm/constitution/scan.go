@@ -1,8 +1,10 @@
 package constitution
 
-// scanner finds which of many literals occur in a text, in one pass: the automaton of
-// Aho and Corasick (Communications of the ACM 18, 1975) with every transition worked
-// out, over classes of bytes, so that the table stays small.
+import "strings"
+
+// scanner finds which of many literals occur in a text, whatever their case, in one
+// pass: the automaton of Aho and Corasick (Communications of the ACM 18, 1975) with
+// every transition worked out, over classes of bytes, so that the table stays small.
 type scanner struct {
 	literals int
 	class    [256]uint8 // 0: in no literal
@@ -15,11 +17,14 @@ func newScanner(texts []string) *scanner {
 	s := &scanner{literals: len(texts), classes: 1}
 	for _, t := range texts {
 		for i := range len(t) {
-			if b := t[i]; s.class[b] == 0 && s.classes < 255 {
+			if b := lowerByte(t[i]); s.class[b] == 0 && s.classes < 255 {
 				s.class[b] = uint8(s.classes) //nolint:gosec // below 255
 				s.classes++
 			}
 		}
+	}
+	for b := byte('A'); b <= 'Z'; b++ {
+		s.class[b] = s.class[lowerByte(b)]
 	}
 	s.addState()
 	for id, t := range texts {
@@ -35,6 +40,13 @@ func newScanner(texts []string) *scanner {
 	}
 	s.link()
 	return s
+}
+
+func lowerByte(b byte) byte {
+	if 'A' <= b && b <= 'Z' {
+		return b + 'a' - 'A'
+	}
+	return b
 }
 
 func (s *scanner) addState() uint16 {
@@ -75,6 +87,13 @@ func (s *scanner) words() int { return (s.literals + 63) / 64 }
 // scan sets the bits of the literals that occur in text.
 func (s *scanner) scan(text string, found []uint64) {
 	if s.literals == 0 {
+		return
+	}
+	// The two characters beyond ASCII that (?i) takes for an ASCII letter (k and s).
+	if strings.Contains(text, "\u212a") || strings.Contains(text, "\u017f") {
+		for i := range found {
+			found[i] = ^uint64(0)
+		}
 		return
 	}
 	state := 0

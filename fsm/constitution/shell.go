@@ -40,7 +40,7 @@ const shownSpace = "\u00a0"
 // (sh -c, eval, ssh, $( ), <( ), here-documents, what echo or a decoder with a known
 // input pipes into a shell) follow as lines of their own; a line "code …" is what
 // python -c and its like are given. A function that pipes into itself is shown as
-// "forkbomb".
+// "forkbomb"; "??" stands before a command whose name cannot be told.
 //
 // It follows the text, it runs nothing: what comes out of files, the network or the
 // environment stays as it is written. It is an error if the text nests or grows beyond

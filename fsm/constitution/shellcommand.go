@@ -73,8 +73,15 @@ func (s *shell) prepare(st stage) (stage, error) {
 	}
 	st.words = slices.Clone(st.words)
 	st.words[0].text = commandName(first)
+	if c := st.words[0]; !c.quoted && !c.redir && (strings.HasPrefix(c.text, "$") || strings.ContainsAny(c.text, "?*")) {
+		st.words = slices.Insert(st.words, 0, word{text: unknownCommand})
+	}
 	return st, nil
 }
+
+// unknownCommand stands before a command whose name is a variable, a substitution or
+// a pattern of file names, and so cannot be told.
+const unknownCommand = "??"
 
 // assignment reads name=value.
 func assignment(w word) (name, value string, ok bool) {

@@ -11,6 +11,7 @@ type parser struct {
 	stages []stage
 	cur    stage
 	heres  []heredoc // whose bodies follow the line
+	buf    []byte    // for the word being read
 	fn     string    // the function whose definition began last
 }
 
@@ -297,7 +298,7 @@ func (p *parser) isDefinition() bool {
 
 func (p *parser) words() ([]word, error) {
 	w := word{}
-	var b []byte
+	b := p.buf[:0]
 	start := p.pos
 loop:
 	for p.pos < len(p.text) {
@@ -338,6 +339,7 @@ loop:
 	if p.pos == start {
 		p.pos++
 	}
+	p.buf = b[:0]
 	if len(b) == 0 && !w.quoted {
 		return nil, nil // of a continued line, or of variables that are empty
 	}

@@ -1,6 +1,7 @@
 package constitution
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"path"
@@ -18,7 +19,6 @@ import (
 
 var (
 	errTextList  = errors.New("a list of texts is wanted")
-	errManyLines = fmt.Errorf("the text has more than %d lines", writesMax)
 	errTooLong   = fmt.Errorf("the text becomes longer than %d bytes", TextBytesMax)
 )
 
@@ -28,36 +28,64 @@ var (
 // does; of a list under these names, or under command and cmd, each element is quoted
 // for a shell where it would not be one word.
 func Texts(v pci.Value, names []string) string {
-	var b strings.Builder
-	appendTexts(&b, v, names)
-	return b.String()
+	return string(appendTexts(nil, v.AppendCanonical(nil), names))
 }
 
-func appendTexts(b *strings.Builder, v pci.Value, names []string) {
-	switch v.Kind() {
-	case pci.ArrayKind:
-		for _, e := range v.Elems() {
-			appendTexts(b, e, names)
+// appendTexts works on canonical JSON as it stands, so that it need not be taken apart
+// for every list of names.
+func appendTexts(dst, text []byte, names []string) []byte {
+	switch text[0] {
+	case '[':
+		for m := (members{}); m.next(text); {
+			dst = appendTexts(dst, text[m.from:m.to], names)
 		}
-	case pci.ObjectKind:
-		members := v.Members()
-		for _, name := range names {
-			i, ok := slices.BinarySearchFunc(members, name, func(m pci.Member, name string) int { return strings.Compare(m.Name, name) })
-			if !ok {
-				continue
-			}
-			line := isArguments(name)
-			if b.Len() > 0 {
-				b.WriteByte(lineOrSpace(line))
-			}
-			appendLeaves(b, members[i].Value, line || name == "command" || name == "cmd")
-		}
-		for _, m := range members {
-			if !slices.Contains(names, m.Name) {
-				appendTexts(b, m.Value, names)
+	case '{':
+		dst = appendNamed(dst, text, names)
+		for m := (members{}); m.next(text); {
+			if c := text[m.from]; (c == '{' || c == '[') && indexName(names, text[m.nameFrom:m.nameTo]) < 0 {
+				dst = appendTexts(dst, text[m.from:m.to], names)
 			}
 		}
 	}
+	return dst
+}
+
+// appendNamed appends what is under the names in one object.
+func appendNamed(dst, text []byte, names []string) []byte {
+	var found [textsNamesMax]members
+	any := false
+	for m := (members{}); m.next(text); {
+		if i := indexName(names, text[m.nameFrom:m.nameTo]); i >= 0 && i < textsNamesMax {
+			found[i], any = m, true
+		}
+	}
+	for i := 0; any && i < len(names) && i < textsNamesMax; i++ {
+		m := found[i]
+		if m.to == 0 {
+			continue
+		}
+		line := isArguments(names[i])
+		if len(dst) > 0 {
+			dst = append(dst, lineOrSpace(line))
+		}
+		dst = appendLeaves(dst, text[m.from:m.to], line || names[i] == "command" || names[i] == "cmd")
+	}
+	return dst
+}
+
+// textsNamesMax is how many names a list may have.
+const textsNamesMax = 32
+
+func indexName(names []string, name []byte) int {
+	for i, n := range names {
+		if n == string(name) {
+			return i
+		}
+	}
+	if bytes.IndexByte(name, '\\') >= 0 {
+		return slices.Index(names, unquoted(name))
+	}
+	return -1
 }
 
 func isArguments(name string) bool { return name == "args" || name == "argv" || name == "arguments" }
@@ -69,47 +97,131 @@ func lineOrSpace(space bool) byte {
 	return '\n'
 }
 
-func appendLeaves(b *strings.Builder, v pci.Value, words bool) {
-	switch v.Kind() {
-	case pci.StringKind:
-		b.WriteString(v.String())
-	case pci.NumberKind:
-		b.WriteString(v.NumberText())
-	case pci.ArrayKind:
-		for i, e := range v.Elems() {
-			if i > 0 {
-				b.WriteByte(lineOrSpace(words))
+func appendLeaves(dst, text []byte, words bool) []byte {
+	switch text[0] {
+	case '"':
+		return appendUnquoted(dst, text[1:len(text)-1])
+	case '[', '{':
+		first := true
+		for m := (members{}); m.next(text); {
+			if !first {
+				dst = append(dst, lineOrSpace(words))
 			}
-			if s := e.String(); words && strings.ContainsAny(s, " \t\n;|&<>()$`\"'*?#~") {
-				b.WriteString("'" + strings.ReplaceAll(s, "'", `'\''`) + "'")
+			first = false
+			e := text[m.from:m.to]
+			if words && text[0] == '[' && e[0] == '"' && bytes.ContainsAny(e[1:len(e)-1], " \\;|&<>()$`'*?#~") {
+				dst = append(append(append(dst, '\''), strings.ReplaceAll(unquoted(e[1:len(e)-1]), "'", `'\''`)...), '\'')
 			} else {
-				appendLeaves(b, e, words)
+				dst = appendLeaves(dst, e, words)
 			}
 		}
-	case pci.ObjectKind:
-		for i, m := range v.Members() {
-			if i > 0 {
-				b.WriteByte(lineOrSpace(words))
-			}
-			appendLeaves(b, m.Value, words)
-		}
+		return dst
+	case 't', 'f', 'n':
+		return dst
 	}
+	return append(dst, text...)
 }
 
-// Within reports whether a path, by its letters alone, lies in one of the scopes. A
-// relative path is taken from the first scope; ~ and a variable lie in a scope only if
-// that begins the same way. Case does not count. The empty path lies anywhere.
-func Within(p string, scopes []string) bool {
-	if p == "" {
+func unquoted(inside []byte) string { return string(appendUnquoted(nil, inside)) }
+
+// appendUnquoted appends what stands between the quotes of a JSON string.
+func appendUnquoted(dst, inside []byte) []byte {
+	if bytes.IndexByte(inside, '\\') < 0 {
+		return append(dst, inside...)
+	}
+	quoted := append(append([]byte{'"'}, inside...), '"')
+	v, err := pci.Parse(quoted, pci.Limits{BytesMax: len(quoted) + DocumentBytesMax})
+	if err != nil {
+		return append(dst, inside...) // cannot be: it was canonical
+	}
+	return append(dst, v.String()...)
+}
+
+// members walks an object or array in canonical JSON; the current member's name (of an
+// object) and value are text[nameFrom:nameTo] and text[from:to].
+type members struct{ nameFrom, nameTo, from, to int }
+
+func (m *members) next(text []byte) bool {
+	at := m.to + 1 // behind a comma
+	if m.to == 0 {
+		at = 1
+	} else if text[m.to] != ',' {
+		return false
+	}
+	if c := text[at]; c == ']' || c == '}' {
+		return false
+	}
+	if text[0] == '{' {
+		end := skipJSON(text, at)
+		m.nameFrom, m.nameTo = at+1, end-1
+		at = end + 1
+	}
+	m.from, m.to = at, skipJSON(text, at)
+	return true
+}
+
+// skipJSON returns where the value that begins at i in canonical JSON ends.
+func skipJSON(text []byte, i int) int {
+	for depth := 0; i < len(text); i++ {
+		switch text[i] {
+		case '"':
+			for i++; text[i] != '"'; i++ {
+				if text[i] == '\\' {
+					i++
+				}
+			}
+			if depth == 0 {
+				return i + 1
+			}
+		case '[', '{':
+			depth++
+		case ']', '}':
+			if depth--; depth == 0 {
+				return i + 1
+			}
+			if depth < 0 {
+				return i // of a number or a word at the end of its container
+			}
+		case ',':
+			if depth == 0 {
+				return i
+			}
+		}
+	}
+	return i
+}
+
+// scopesMax is how many scopes a list and the lists in it may have.
+const scopesMax = 64
+
+// Within reports whether paths, one a line, by their letters alone, all lie in one of
+// the scopes each. A relative path is taken from the first scope; ~ and a variable lie
+// in a scope only if that begins the same way. Case does not count. The empty path lies
+// anywhere.
+func Within(paths string, scopes []string) bool {
+	if paths == "" {
 		return true
 	}
+	clean := make([]string, 0, len(scopes))
+	for _, s := range scopes {
+		clean = append(clean, cleanPath(s))
+	}
+	for paths != "" {
+		var p string
+		if p, paths, _ = strings.Cut(paths, "\n"); p != "" && !isWithin(p, clean) {
+			return false
+		}
+	}
+	return true
+}
+
+func isWithin(p string, scopes []string) bool {
 	p = cleanPath(p)
 	if !isRooted(p) && len(scopes) > 0 {
 		p = cleanPath(scopes[0] + "/" + p)
 	}
 	for _, s := range scopes {
-		s = cleanPath(s)
-		if s == "/" && strings.HasPrefix(p, "/") || p == s || strings.HasPrefix(p, s+"/") {
+		if s == "/" && strings.HasPrefix(p, "/") || strings.HasPrefix(p, s) && (len(p) == len(s) || p[len(s)] == '/') {
 			return true
 		}
 		if s == "." && !isRooted(p) && p != ".." && !strings.HasPrefix(p, "../") {
