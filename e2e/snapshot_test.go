@@ -60,6 +60,7 @@ func TestSnapshotCatchUpKilledInTheMiddle(t *testing.T) {
 			outrun(t, w, r.Others(slow))
 			if hit = killAt(t, slow, m); hit {
 				t.Logf("killed when %s, in attempt %d", m.name, attempt)
+				checkHalfway(t, r, slow, m)
 			}
 			log := len(slow.Log())
 			slow.Start()
@@ -133,6 +134,16 @@ func killAt(t *testing.T, n *proctest.Node, m moment) bool {
 		return false
 	}
 	return m.seen(n.Home)
+}
+
+// checkHalfway has fsck look at a home as the kill left it: the old state is sound, and
+// one that is only half replaced is not called damaged.
+func checkHalfway(t *testing.T, r *proctest.Region, n *proctest.Node, m moment) {
+	t.Helper()
+	out, errOut, code := r.Bizra("fsck", "--home", n.Home)
+	if m.finished && (code == 0 || !strings.Contains(errOut, "start its node once")) || !m.finished && code != 0 {
+		t.Errorf("killed when %s, fsck says (exit code %d):\n%s%s", m.name, code, out, errOut)
+	}
 }
 
 // checkResumed checks what the start after the kill did.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/bizra/bizra/consensus/region"
 	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/fsm/store/pebblestore"
 )
@@ -28,6 +29,12 @@ func Fsck(ctx context.Context, home, scratch string, progress fsm.Progress) (rep
 		return report, err
 	}
 	report.Home = home
+	switch half, err := region.SwapUnfinished(home); {
+	case err != nil:
+		return report, fmt.Errorf("fsck: %w", err)
+	case half:
+		return report, fmt.Errorf("fsck: a snapshot that %s received is only half in place: start its node once, which finishes that, and check then", home)
+	}
 	report.Folder = h.path(folderState)
 	if !h.Votes() {
 		report.Folder = h.path(folderFollow)

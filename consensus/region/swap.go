@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 )
 
@@ -46,6 +47,12 @@ func openSnapshots(s *snapshots) error {
 	}
 	s.current, err = readPointer(s.path(pointerName))
 	return err
+}
+
+// SwapUnfinished says whether a received snapshot is only half in place in a home: its state folder may then be the old one, the
+// new one or missing. The next start of the voter finishes it.
+func SwapUnfinished(home string) (bool, error) {
+	return exists(filepath.Join(home, snapshotsName, swapName))
 }
 
 // clean removes what no swap needs.
