@@ -58,7 +58,7 @@ func newAgentRegisterCommand() *cobra.Command {
 	c.Flags().String("owner", "", "who answers for the agent; licences are held by owners")
 	c.Flags().String("type", pci.AgentPAT, "PAT or SAT")
 	c.Flags().String("agent-key", "", "the agent's key file; only its public key leaves this machine")
-	c.Flags().String("public-key", "", "the agent's public key, as `bizra keygen` prints it")
+	c.Flags().String("public-key", "", "the agent's public key, as \"bizra keygen\" prints it")
 	return c
 }
 

@@ -33,7 +33,7 @@ func voterFlags(c *cobra.Command) *cobra.Command {
 }
 
 func newVoterFlags(c *cobra.Command) *cobra.Command {
-	c.Flags().String("node-key", "", "the new voter's peer ID or public key; its own `bizra status` shows it")
+	c.Flags().String("node-key", "", "the new voter's peer ID or public key; its own \"bizra status\" shows it")
 	c.Flags().StringArray("address", nil, "multiaddr without /p2p where the new voter can be reached; may be repeated")
 	return voterFlags(c)
 }
