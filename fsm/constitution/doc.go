@@ -15,7 +15,7 @@
 //
 // Texts that a shell or a decoder would read otherwise than they look are brought into
 // one form by functions of this package: [Normalise], [Decoded], [Commands], [Writes],
-// each also a function of CEL under bizra. They make evasion harder, not impossible:
+// [Quoted], each also a function of CEL under bizra. They make evasion harder, not impossible:
 // rules judge what a proof says will be done, not what then happens.
 //
 // It computes no scores (thresholds and weights are only kept here), knows no ledger,

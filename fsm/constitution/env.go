@@ -57,6 +57,7 @@ func newEnv() (*cel.Env, error) {
 		textFunction("bizra.normalise", Normalise),
 		textFunction("bizra.decoded", Decoded),
 		textFunction("bizra.commands", Commands),
+		textFunction("bizra.quoted", Quoted),
 		textFunction("bizra.writes", writesText),
 		cel.Function("bizra.within",
 			cel.Overload("bizra_within_text", []*cel.Type{cel.StringType, cel.DynType}, cel.BoolType, cel.BinaryBinding(celWithin))),
@@ -211,7 +212,7 @@ func (sizes) EstimateCallCost(function, _ string, target *cost.AstNode, args []c
 		return &cost.CallEstimate{CostEstimate: cost.RangedCostEstimate(1, units), ResultSize: result}
 	}
 	switch function {
-	case "lowerAscii", "bizra.texts", "bizra.normalise":
+	case "lowerAscii", "bizra.texts", "bizra.normalise", "bizra.quoted":
 		return per(TextBytesMax/10, &text)
 	case "bizra.decoded":
 		return per(TextBytesMax, &text)

@@ -38,6 +38,8 @@ func (c *compiler) native(e ast.Expr) (native, bool) {
 		return c.nativeUnary(args[0], Decoded)
 	case "bizra.commands":
 		return c.nativeUnary(args[0], Commands)
+	case "bizra.quoted":
+		return c.nativeUnary(args[0], Quoted)
 	case "bizra.writes":
 		return c.nativeUnary(args[0], writesText)
 	case "lowerAscii":

@@ -44,16 +44,26 @@ func (s *shell) prepare(st stage) (stage, error) {
 		}
 		st.words = st.words[1:]
 	}
-	st = stripped(st)
+	st = stripped(argumentFile(st))
 	if len(st.words) == 0 {
 		return st, nil
+	}
+	if value, ok := s.lookup(aliasPrefix + st.words[0].text); ok {
+		st.words = slices.Concat(wordsOf(value), st.words[1:])
+		if st = stripped(st); len(st.words) == 0 {
+			return st, nil
+		}
 	}
 	first := st.words[0].text
 	switch first {
 	case "export", "declare", "local", "readonly", "typeset", "alias":
+		prefix := ""
+		if first == "alias" {
+			prefix = aliasPrefix
+		}
 		for _, w := range st.words[1:] {
 			if name, value, ok := assignment(w); ok {
-				if err := s.assign(name, value); err != nil {
+				if err := s.assign(prefix+name, value); err != nil {
 					return stage{}, err
 				}
 			}
@@ -77,6 +87,28 @@ func (s *shell) prepare(st stage) (stage, error) {
 		st.words = slices.Insert(st.words, 0, word{text: unknownCommand})
 	}
 	return st, nil
+}
+
+// aliasPrefix keeps aliases apart from variables.
+const aliasPrefix = "alias "
+
+func wordsOf(text string) []word {
+	var words []word
+	for _, f := range strings.Fields(text) {
+		words = append(words, word{text: f})
+	}
+	return words
+}
+
+// argumentFile shows the file from which xargs -a reads as a redirection.
+func argumentFile(st stage) stage {
+	for i := 0; i+2 < len(st.words); i++ {
+		if commandName(st.words[i].text) == "xargs" && (st.words[i+1].text == "-a" || st.words[i+1].text == "--arg-file") {
+			st.words = slices.Concat(st.words, []word{{text: "<", redir: true}, st.words[i+2]})
+			break
+		}
+	}
+	return st
 }
 
 // unknownCommand stands before a command whose name is a variable, a substitution or
@@ -314,6 +346,15 @@ func runsCommands(code string) bool {
 		}
 	}
 	return false
+}
+
+// Quoted returns, a line each, the texts in quotes of a piece of code that runs
+// commands, the texts of a list as one line; nothing of other code.
+func Quoted(code string) (string, error) {
+	if !runsCommands(code) {
+		return "", nil
+	}
+	return strings.Join(quotedTexts(code), "\n"), nil
 }
 
 // quotedTexts are the texts in quotes of a piece of code; those of a list, such as

@@ -97,6 +97,8 @@ func (p *parser) braced(b []byte, quoted bool) ([]byte, error) {
 	}
 	value, known := p.shell.lookup(name)
 	switch {
+	case strings.HasPrefix(strings.TrimPrefix(op, ":"), "?"):
+		return p.variable(b, name, quoted)
 	case name == "" || op == "[@]" || op == "[*]":
 		return b, nil
 	case op[0] == ':' && len(op) > 1 && isDigit(op[1]):

@@ -18,8 +18,8 @@ import (
 )
 
 var (
-	errTextList  = errors.New("a list of texts is wanted")
-	errTooLong   = fmt.Errorf("the text becomes longer than %d bytes", TextBytesMax)
+	errTextList = errors.New("a list of texts is wanted")
+	errTooLong  = fmt.Errorf("the text becomes longer than %d bytes", TextBytesMax)
 )
 
 // Texts returns, a line each, the texts and numbers under the members of v that have
