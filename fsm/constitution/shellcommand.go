@@ -9,7 +9,10 @@ import (
 // pipeline shows a pipeline and looks into the commands that it runs in turn.
 func (s *shell) pipeline(stages []stage, depth int) error {
 	shown := make([]stage, 0, len(stages))
-	for _, st := range stages {
+	for i, st := range stages {
+		if value, ok := printed(stages[:i]); ok && i > 0 && runsArguments(st) {
+			st.words = slices.Concat(st.words, wordsOf(value))
+		}
 		rest, err := s.prepare(st)
 		if err != nil {
 			return err
@@ -29,7 +32,17 @@ func (s *shell) pipeline(stages []stage, depth int) error {
 			return err
 		}
 	}
+	if n := len(shown); n > 0 && writesScript(shown[n-1]) && !shown[n-1].isHere {
+		if text, ok := printed(shown); ok {
+			return s.run(text, depth+1)
+		}
+	}
 	return nil
+}
+
+// runsArguments reports whether a command takes words from its input.
+func runsArguments(st stage) bool {
+	return slices.ContainsFunc(st.words, func(w word) bool { return commandName(w.text) == "xargs" || commandName(w.text) == "parallel" })
 }
 
 // prepare takes from a command what stands before it, and notes assignments.
@@ -75,6 +88,10 @@ func (s *shell) prepare(st stage) (stage, error) {
 				list = append(list, plain(w.text))
 			}
 			return st, s.assign(st.words[1].text, strings.Join(list, " "))
+		}
+	case "read":
+		if n := len(st.words); st.isHere && n > 1 {
+			return st, s.assign(st.words[n-1].text, st.here)
 		}
 	case "cd", "pushd":
 		if len(st.words) > 1 {
@@ -240,6 +257,11 @@ func (s *shell) within(st stage, before []stage, depth int) error {
 	case isInterpreter(name):
 		return s.code(st, depth)
 	}
+	if rest := inContainer(name, st.words); len(rest) > 0 {
+		if err := s.runWords(rest, depth); err != nil {
+			return err
+		}
+	}
 	if isShell(name) {
 		if st.isHere {
 			if err := s.run(st.here, depth+1); err != nil {
@@ -254,7 +276,7 @@ func (s *shell) within(st stage, before []stage, depth int) error {
 		if err := s.runInner(st, depth); err != nil {
 			return err
 		}
-	} else if st.isHere && s.writesScript(st) {
+	} else if st.isHere && writesScript(st) {
 		if err := s.run(st.here, depth+1); err != nil {
 			return err
 		}
@@ -269,7 +291,7 @@ func (s *shell) within(st stage, before []stage, depth int) error {
 // readsStatements reports whether a command runs what it reads, in a language of its own.
 func readsStatements(name string) bool {
 	switch name {
-	case "psql", "mysql", "mariadb", "sqlite3", "sqlcmd", "mongosh", "mongo", "redis-cli", "clickhouse-client", "duckdb":
+	case "psql", "mysql", "mariadb", "sqlite3", "sqlcmd", "mongosh", "mongo", "redis-cli", "clickhouse-client", "duckdb", "sftp", "ftp":
 		return true
 	}
 	return false
@@ -289,6 +311,34 @@ func (s *shell) runShellArgument(st stage, depth int) error {
 		}
 	}
 	return nil
+}
+
+// inContainer is the command that docker exec and its like run.
+func inContainer(name string, words []word) []word {
+	at := slices.IndexFunc(words, func(w word) bool { return w.text == "exec" })
+	if at < 0 {
+		return nil
+	}
+	switch name {
+	case "kubectl", "oc":
+		if i := slices.IndexFunc(words, func(w word) bool { return w.text == "--" }); i >= 0 {
+			return words[i+1:]
+		}
+	case "docker", "podman", "nerdctl", "docker-compose":
+		rest := words[at+1:]
+		if n := 1 + flags(rest, "uew"); n < len(rest) {
+			return rest[n:]
+		}
+	}
+	return nil
+}
+
+// runWords runs words as they are, without reading quotes again.
+func (s *shell) runWords(words []word, depth int) error {
+	if depth >= shellDepthMax {
+		return errShellDepth
+	}
+	return s.pipeline([]stage{{words: words}}, depth+1)
 }
 
 func (s *shell) runJoined(words []word, depth int) error {
@@ -388,7 +438,7 @@ func quotedTexts(code string) []string {
 }
 
 // writesScript reports whether a command writes what it is given into a shell script.
-func (s *shell) writesScript(st stage) bool {
+func writesScript(st stage) bool {
 	for _, w := range st.words {
 		if strings.HasSuffix(w.text, ".sh") || strings.HasSuffix(w.text, ".bash") {
 			return true

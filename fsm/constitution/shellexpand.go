@@ -150,9 +150,13 @@ func (p *parser) value(b []byte, value string, quoted bool) ([]byte, error) {
 	if quoted {
 		return appendMarkedText(b, value), nil
 	}
+	separators, ok := p.shell.lookup("IFS")
+	if !ok {
+		separators = " \t\n"
+	}
 	for i := range len(value) {
 		c := value[i]
-		if c == ' ' || c == '\t' || c == '\n' {
+		if strings.IndexByte(separators, c) >= 0 {
 			c = splitMark
 		}
 		b = append(b, c)
