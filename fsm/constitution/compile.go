@@ -2,6 +2,7 @@ package constitution
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 
 	"cel.dev/cel-go/cel"
@@ -102,11 +103,26 @@ func (d *document) compile() (*Policy, Problems) {
 
 // fault records a problem at a line (from 1) and column (from 0) of an expression.
 func (c *compiler) fault(path string, line, column int, format string, args ...any) {
-	p := Problem{Path: path, Message: fmt.Sprintf(format, args...)}
+	p := Problem{Path: path, Message: strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", " ")}
+	if line < 1 { // CEL knows no place for some
+		line, column = 1, 0
+	}
 	if at, ok := c.document.at[path]; ok && at.line > 0 {
 		p.Line, p.Column = at.line+line-1, at.column+column
 	}
 	c.problems = append(c.problems, p)
+}
+
+// hint says what there is, where an expression asks for what is not.
+func (c *compiler) hint(message string) string {
+	if !strings.HasPrefix(message, "undeclared reference") {
+		return ""
+	}
+	known := "action, data, agent, session"
+	for _, t := range c.document.Terms[:len(c.literals)] {
+		known += ", " + t.Name
+	}
+	return ": variables are " + known + "; functions are those of CEL without times, lowerAscii and bizra's own"
 }
 
 // expression compiles one expression; what it returns is nil where it has problems.
@@ -118,7 +134,7 @@ func (c *compiler) expression(path, text string, want *types.Type) (cel.Program,
 			if i == issuesMax {
 				break // what follows an error of syntax is noise
 			}
-			c.fault(path, e.Location.Line(), e.Location.Column(), "%s", e.Message)
+			c.fault(path, e.Location.Line(), e.Location.Column(), "%s%s", e.Message, c.hint(e.Message))
 		}
 		return nil, nil
 	}

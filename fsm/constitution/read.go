@@ -34,7 +34,12 @@ func Parse(text []byte) (*Constitution, error) {
 func parse(text []byte) (*document, Problems) {
 	root, problems := parseYAML(text)
 	if len(problems) > 0 {
-		return nil, problems
+		// JSON is YAML but for characters that it writes as two escapes.
+		v, err := pci.Parse(text, pci.Limits{BytesMax: DocumentBytesMax, DepthMax: depthMax})
+		if err != nil {
+			return nil, problems
+		}
+		root = valueNode(v)
 	}
 	d, problems := readDocument(root)
 	if len(problems) > 0 {

@@ -9,8 +9,8 @@ import (
 const (
 	workBytesMax  = 512 << 10 // read in all: text, what is within it, values of variables
 	shellDepthMax = 6         // commands within commands
-	shellVarsMax  = 64
-	writesMax     = 256
+	shellVarsMax  = 256
+	writesMax     = 1024
 )
 
 var (
@@ -61,7 +61,7 @@ func Commands(text string) (string, error) {
 // mkdir, rm, truncate, curl -o and the like. A relative path follows cd. The null device
 // and the terminal are left out, and paths that begin with a variable other than HOME.
 func Writes(text string) ([]string, error) {
-	s := &shell{}
+	s := &shell{wantWrites: true}
 	if err := s.run(fold(text), 0); err != nil {
 		return nil, err
 	}
@@ -77,6 +77,8 @@ type shell struct {
 	writes []string
 	cwd    string
 	work   int
+
+	wantWrites bool
 }
 
 func (s *shell) lookup(name string) (string, bool) {

@@ -411,7 +411,8 @@ func Quoted(code string) (string, error) {
 // ["rm", "-rf", "/"], come as one.
 func quotedTexts(code string) []string {
 	var found []string
-	end := -1 // where the last one ended
+	var line []byte // the last one, which may go on
+	end := -1       // where it ended
 	for i := 0; i < len(code); i++ {
 		q := code[i]
 		if q != '\'' && q != '"' && q != '`' {
@@ -427,12 +428,18 @@ func quotedTexts(code string) []string {
 		j = min(j, len(code))
 		text := code[min(i+1, j):j]
 		if end >= 0 && strings.Trim(code[end:i], " ,[\n") == "" && strings.Contains(code[end:i], ",") {
-			found[len(found)-1] += " " + text
+			line = append(append(line, ' '), text...)
 		} else {
-			found = append(found, text)
+			if end >= 0 {
+				found = append(found, string(line))
+			}
+			line = append(line[:0], text...)
 		}
 		end = min(j+1, len(code))
 		i = j
+	}
+	if end >= 0 {
+		found = append(found, string(line))
 	}
 	return found
 }
@@ -449,6 +456,9 @@ func writesScript(st stage) bool {
 
 // recordWrites notes the files that a command writes.
 func (s *shell) recordWrites(st stage) error {
+	if !s.wantWrites {
+		return nil
+	}
 	var plainArgs []string // that are no options
 	for i := 1; i < len(st.words); i++ {
 		w := st.words[i]

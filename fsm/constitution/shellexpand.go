@@ -253,28 +253,35 @@ func printedFirst(st stage) (string, bool) {
 	return "", false
 }
 
-// percentMark stands for a percent sign that came out of an argument.
-const percentMark = "\x03"
-
+// formatted is printf with the verbs for texts; a format is used again while there are
+// arguments.
 func formatted(args []word) (string, bool) {
 	if len(args) == 0 {
 		return "", false
 	}
 	format := unescape(strings.ReplaceAll(plain(args[0].text), `\n`, "\n"))
 	args = args[1:]
-	for _, verb := range []string{"%s", "%b", "%q"} {
-		for strings.Contains(format, verb) {
-			value := ""
-			if len(args) > 0 {
-				value, args = unescape(plain(args[0].text)), args[1:]
+	var b []byte
+	for {
+		before := len(args)
+		for i := 0; i < len(format); i++ {
+			if format[i] != '%' || i+1 == len(format) || !strings.Contains("sbq", format[i+1:i+2]) {
+				b = append(b, format[i])
+				continue
 			}
-			format = strings.Replace(format, verb, strings.ReplaceAll(value, "%", percentMark), 1)
-			if len(args) > 0 && !strings.Contains(format, verb) {
-				format += verb // a format is used again while there are arguments
+			i++
+			if len(args) > 0 {
+				b = append(b, unescape(plain(args[0].text))...)
+				args = args[1:]
 			}
 		}
+		if len(b) > TextBytesMax {
+			return "", false
+		}
+		if len(args) == 0 || len(args) == before {
+			return string(b), true
+		}
 	}
-	return strings.ReplaceAll(format, percentMark, "%"), true
 }
 
 // filtered is what a decoder makes of its input.
