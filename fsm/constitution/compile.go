@@ -197,7 +197,7 @@ func refuseMember(operand ast.Expr, name string) string {
 	if operand.Kind() != ast.IdentKind {
 		return ""
 	}
-	known := ""
+	var known string
 	switch operand.AsIdent() {
 	case "agent":
 		switch name {

@@ -120,7 +120,7 @@ func decodeBase64(run string) (string, bool) {
 		bits = bits<<6 | uint32(sextet(run[i]))
 		if have += 6; have >= 8 {
 			have -= 8
-			c := byte(bits >> have & 0xff) //nolint:gosec // masked
+			c := byte(bits >> have & 0xff)
 			if !isReadable(c) {
 				return "", false
 			}
@@ -172,7 +172,7 @@ func unescape(text string) string {
 			i++
 			continue
 		}
-		b = append(b, byte(c)) //nolint:gosec // below 0x7f
+		b = append(b, byte(c))
 		i += n
 	}
 	return string(b)

@@ -20,7 +20,7 @@ func HasCardNumber(text string) bool {
 		for ; j < len(text); j++ {
 			if isDigit(text[j]) {
 				if n < cardDigitsMax {
-					digits[n] = text[j] - '0'
+					digits[n] = text[j] - '0' //nolint:gosec // j is below len(text)
 				}
 				n++
 			} else if (text[j] != ' ' && text[j] != '-') || j+1 >= len(text) || !isDigit(text[j+1]) {

@@ -270,7 +270,7 @@ const (
 // tells reports whether a literal is rare enough to look for: two characters, or a
 // sign that few texts have.
 func tells(text string) bool {
-	return len(text) >= 2 || len(text) == 1 && strings.Contains("@$<>|*~^`?", text)
+	return len(text) >= 2 || len(text) == 1 && strings.IndexByte("@$<>|*~^`?", text[0]) >= 0
 }
 
 // need is what every match of a pattern contains: one of the exact texts in full, if

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/bizra/bizra/pci"
 )
@@ -118,12 +119,12 @@ func (r *reader) readThresholds(n *node, t *Thresholds) {
 	if m == nil {
 		return
 	}
-	m.float("ihsan_min", &t.IhsanMin, 0, 1)
-	m.float("snr_min", &t.SNRMin, 0, 1)
-	m.float("fate_min", &t.FateMin, 0, 1)
+	m.float("ihsan_min", &t.IhsanMin, 1)
+	m.float("snr_min", &t.SNRMin, 1)
+	m.float("fate_min", &t.FateMin, 1)
 	m.int("timestamp_window_ms", &t.TimestampWindowMillis, 1_000, 3_600_000)
 	m.int("nonce_window_ms", &t.NonceWindowMillis, 1_000, 24*3_600_000)
-	m.float("measured_snr_margin", &t.MeasuredSNRMargin, 0, 1)
+	m.float("measured_snr_margin", &t.MeasuredSNRMargin, 1)
 	m.int("measured_after", &t.MeasuredAfter, 0, countMax)
 	// Or else a forgotten nonce could be replayed while its timestamp is still valid.
 	if t.NonceWindowMillis <= 2*t.TimestampWindowMillis {
@@ -151,10 +152,10 @@ func (r *reader) readComposite(n *node, c *Composite) {
 	if w == nil {
 		return
 	}
-	w.float("fidelity", &c.Weights.Fidelity, 0, weightMax)
-	w.float("accountability", &c.Weights.Accountability, 0, weightMax)
-	w.float("transparency", &c.Weights.Transparency, 0, weightMax)
-	w.float("ethics", &c.Weights.Ethics, 0, weightMax)
+	w.float("fidelity", &c.Weights.Fidelity, weightMax)
+	w.float("accountability", &c.Weights.Accountability, weightMax)
+	w.float("transparency", &c.Weights.Transparency, weightMax)
+	w.float("ethics", &c.Weights.Ethics, weightMax)
 	if c.Weights == (Weights{}) {
 		r.fault(m.get("weights"), "composite.weights", "all are 0: at least one must be above")
 	}
@@ -323,9 +324,9 @@ func (m *mapping) text(name string, to *string, bytesMax int) {
 func (m *mapping) expression(name string, to *string) {
 	m.text(name, to, ExpressionBytesMax)
 	if n := m.get(name); n != nil && *to != "" {
-		lead := *to
-		*to = strings.TrimSpace(*to)
-		lead = lead[:strings.Index(lead, *to)]
+		right := strings.TrimLeftFunc(*to, unicode.IsSpace)
+		lead := (*to)[:len(*to)-len(right)]
+		*to = strings.TrimSpace(right)
 		at := n.literal
 		if at.line > 0 {
 			at.line += strings.Count(lead, "\n")
@@ -354,7 +355,8 @@ func (m *mapping) int(name string, to *int64, low, high int64) {
 
 var floatPattern = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$`)
 
-func (m *mapping) float(name string, to *float64, low, high float64) {
+// float reads a number from 0 on.
+func (m *mapping) float(name string, to *float64, high float64) {
 	n := m.get(name)
 	if n == nil {
 		return
@@ -364,8 +366,8 @@ func (m *mapping) float(name string, to *float64, low, high float64) {
 		m.r.fault(n, m.member(name), "must be a number, not %s", n.what())
 		return
 	}
-	if !(v >= low && v <= high) {
-		m.r.fault(n, m.member(name), "is %s: it must be from %v to %v", n.text, low, high)
+	if !(v >= 0 && v <= high) {
+		m.r.fault(n, m.member(name), "is %s: it must be from 0 to %v", n.text, high)
 		return
 	}
 	*to = v + 0 // a negative zero has another canonical form

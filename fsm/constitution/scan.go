@@ -36,7 +36,7 @@ func newScanner(texts []string) *scanner {
 			}
 			state = s.next[at]
 		}
-		s.found[state] = append(s.found[state], uint16(id)) //nolint:gosec // fewer than literalsBytesMax
+		s.found[state] = append(s.found[state], uint16(id))
 	}
 	s.link()
 	return s

@@ -262,7 +262,16 @@ func (s *shell) within(st stage, before []stage, depth int) error {
 			return err
 		}
 	}
-	if isShell(name) {
+	if err := s.runInput(name, before, st, depth); err != nil {
+		return err
+	}
+	return s.runShellArgument(st, depth)
+}
+
+// runInput runs what a command is given to run: a here document, or what the stage before it prints.
+func (s *shell) runInput(name string, before []stage, st stage, depth int) error {
+	switch {
+	case isShell(name):
 		if st.isHere {
 			if err := s.run(st.here, depth+1); err != nil {
 				return err
@@ -273,19 +282,13 @@ func (s *shell) within(st stage, before []stage, depth int) error {
 				return err
 			}
 		}
-		if err := s.runInner(st, depth); err != nil {
-			return err
-		}
-	} else if st.isHere && writesScript(st) {
-		if err := s.run(st.here, depth+1); err != nil {
-			return err
-		}
-	} else if st.isHere && readsStatements(name) {
-		if err := s.emitText(name+" << ", st.here); err != nil {
-			return err
-		}
+		return s.runInner(st, depth)
+	case st.isHere && writesScript(st):
+		return s.run(st.here, depth+1)
+	case st.isHere && readsStatements(name):
+		return s.emitText(name+" << ", st.here)
 	}
-	return s.runShellArgument(st, depth)
+	return nil
 }
 
 // readsStatements reports whether a command runs what it reads, in a language of its own.

@@ -57,7 +57,7 @@ func (p *parser) ansiQuoted(b []byte) []byte {
 			return b
 		}
 		if v, n := escapeAt(p.text[p.pos:]); n > 0 && c == '\\' && v < 0x7f {
-			b = appendMarked(b, byte(v)) //nolint:gosec // below 0x7f
+			b = appendMarked(b, byte(v))
 			p.pos += n
 			continue
 		}
@@ -265,7 +265,7 @@ func formatted(args []word) (string, bool) {
 	for {
 		before := len(args)
 		for i := 0; i < len(format); i++ {
-			if format[i] != '%' || i+1 == len(format) || !strings.Contains("sbq", format[i+1:i+2]) {
+			if format[i] != '%' || i+1 == len(format) || strings.IndexByte("sbq", format[i+1]) < 0 {
 				b = append(b, format[i])
 				continue
 			}

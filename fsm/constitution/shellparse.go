@@ -171,7 +171,7 @@ func (p *parser) parenthesised() string {
 	for ; p.pos < len(p.text); p.pos++ {
 		switch p.text[p.pos] {
 		case '\\':
-			p.pos++
+			p.pos = min(p.pos+1, len(p.text)-1)
 		case '\'':
 			if end := strings.IndexByte(p.text[p.pos+1:], '\''); end >= 0 {
 				p.pos += end + 1
@@ -274,6 +274,7 @@ func (p *parser) word() error {
 	if err != nil {
 		return err
 	}
+	p.pos = min(p.pos, len(p.text)) // a backslash at the end escapes nothing
 	if len(words) == 1 && !words[0].quoted && p.isDefinition() {
 		p.fn = words[0].text
 		return nil
@@ -310,7 +311,7 @@ loop:
 				b = appendMarked(b, p.text[p.pos])
 				w.quoted = true
 			}
-			p.pos++
+			p.pos = min(p.pos+1, len(p.text))
 		case '\'':
 			w.quoted = true
 			rest := p.text[p.pos+1:]

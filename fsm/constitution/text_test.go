@@ -21,10 +21,10 @@ func TestCommands(t *testing.T) {
 		`rm${IFS}-rf$IFS/`:                         "rm -rf /",
 		`x=rm; y="-r -f"; $x $y /`:                 "rm -r -f /",
 		`x=/; echo "$x"y ${x}z ${u:-w} $HOME`:      "echo /y /z w $home",
-		`r${u}m r$@m`:                              "rm rm",
+		`r${u}m r$@m`:                              "rm rm", //nolint:dupword // what two spellings give
 		`a=harm; ${a:2:2}`:                         "rm",
 		`$'\x72\155' $'a\tb'`:                      "rm a\u00a0b",
-		`$(echo rm) -rf /`:                         "echo rm\nrm -rf /",
+		`$(echo rm) -rf /`:                         "echo rm\nrm -rf /", //nolint:dupword // what is printed, then run
 		"`printf '%s%s' r m` /":                    "printf %s%s r m\nrm /",
 		`x $(cat f)`:                               "cat f\nx $()",
 		`$X -f`:                                    "?? $x -f",
@@ -54,7 +54,7 @@ func TestCommands(t *testing.T) {
 		`:(){ :|:& };:`:                            "forkbomb\n: | :\n:",
 		`f() { ls; }; f`:                           "ls\nf",
 		`python -c "import os; os.system('rm x')"`: "python -c import\u00a0os;\u00a0os.system('rm\u00a0x')\ncode import os; os.system(rm x)\nrm x",
-		`psql <<< "drop table x"`:                  "psql\npsql << drop table x",
+		`psql <<< "drop table x"`:                  "psql\npsql << drop table x", //nolint:dupword // the command, then what it reads
 		`a 2>&1 >b 2>/dev/null < c`:                "a > b > /dev/null < c",
 		`a &> b`:                                   "a > b",
 		"a \\\n b":                                 "a b",
@@ -153,7 +153,7 @@ func TestDecoded(t *testing.T) {
 		"cm0gLXJmIC8K":                     "rm -rf /\n",
 		"Y20wZ0xYSm1JQzg9":                 "cm0gLXJmIC8=\nrm -rf /",
 		"726d202d7266202f":                 "rm -rf /",
-		`\x72\x6d \162\155 \u0072m %72%6d`: "rm rm rm rm",
+		`\x72\x6d \162\155 \u0072m %72%6d`: "rm rm rm rm", //nolint:dupword // four spellings
 		`100% \d \1`:                       "",
 		"deadbeefdeadbeefdeadbeef":         "",
 	} {

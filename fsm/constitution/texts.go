@@ -53,13 +53,13 @@ func appendTexts(dst, text []byte, names []string) []byte {
 // appendNamed appends what is under the names in one object.
 func appendNamed(dst, text []byte, names []string) []byte {
 	var found [textsNamesMax]members
-	any := false
+	some := false
 	for m := (members{}); m.next(text); {
 		if i := indexName(names, text[m.nameFrom:m.nameTo]); i >= 0 && i < textsNamesMax {
-			found[i], any = m, true
+			found[i], some = m, true
 		}
 	}
-	for i := 0; any && i < len(names) && i < textsNamesMax; i++ {
+	for i := 0; some && i < len(names) && i < textsNamesMax; i++ {
 		m := found[i]
 		if m.to == 0 {
 			continue

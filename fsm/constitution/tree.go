@@ -46,11 +46,11 @@ func (n *node) what() string {
 }
 
 func shortened(s string) string {
-	const max = 40
-	if len(s) <= max {
+	const bytesMax = 40
+	if len(s) <= bytesMax {
 		return s
 	}
-	return strings.ToValidUTF8(s[:max], "") + "…"
+	return strings.ToValidUTF8(s[:bytesMax], "") + "…"
 }
 
 // parseYAML reads one YAML document, without what would let a document say something
