@@ -35,11 +35,11 @@ rules:
 			return
 		}
 		v := policy.Evaluate(constitution.Input{Action: "session.transition", Data: data, Agent: constitution.Agent{Type: "PAT"}})
-		fmt.Printf("%s: denied %v %s\n", command, v.Denied(), v.Rule)
+		fmt.Printf("%s: denied %v by %q\n", command, v.Denied(), v.Rule)
 	}
 	// Output:
-	// git push origin HEAD: denied false
-	// sudo g"i"t push --force origin main: denied true no-force-push
+	// git push origin HEAD: denied false by ""
+	// sudo g"i"t push --force origin main: denied true by "no-force-push"
 }
 
 func ExampleLint() {
