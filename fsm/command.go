@@ -44,9 +44,9 @@ type encoding struct {
 }
 
 func newEncoding() (encoding, error) {
-	enc, err := cbor.CoreDetEncOptions().EncMode()
+	enc, err := newEncMode()
 	if err != nil {
-		return encoding{}, fmt.Errorf("set up CBOR encoding: %w", err)
+		return encoding{}, err
 	}
 	dec, err := cbor.DecOptions{DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden,
 		TagsMd: cbor.TagsForbidden, MaxNestedLevels: 8, MaxArrayElements: 1 << 16, MaxMapPairs: 1 << 10,
@@ -57,12 +57,20 @@ func newEncoding() (encoding, error) {
 	return encoding{enc, dec}, nil
 }
 
+func newEncMode() (cbor.EncMode, error) {
+	enc, err := cbor.CoreDetEncOptions().EncMode()
+	if err != nil {
+		return nil, fmt.Errorf("set up CBOR encoding: %w", err)
+	}
+	return enc, nil
+}
+
 func mustEncode(c command) []byte {
-	e, err := newEncoding()
+	enc, err := newEncMode()
 	if err != nil {
 		panic(err) // the options are constants of this package
 	}
-	b, err := e.enc.Marshal(c)
+	b, err := enc.Marshal(c)
 	if err != nil {
 		panic(err) // the struct has no type that CBOR cannot hold
 	}

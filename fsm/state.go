@@ -153,11 +153,7 @@ func nodeKey(h session.Hash) []byte { return append([]byte{keyNode}, h[:]...) }
 
 // HasNode implements [session.Nodes].
 func (n nodes) HasNode(h session.Hash) (bool, error) {
-	_, err := n.g.Get(nodeKey(h))
-	if errors.Is(err, store.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
+	return has(n.g, nodeKey(h))
 }
 
 // Node implements [session.Nodes].

@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/bizra/bizra/internal/testfed"
 )
@@ -89,13 +88,7 @@ func TestMetricsOfTheRunbook(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(time.Minute); n.notReady() != ""; <-tick.C {
-		if time.Now().After(deadline) || n.Failure() != nil {
-			t.Fatalf("not ready: %s", n.notReady())
-		}
-	}
+	awaitReady(t, n)
 	n.metrics.snapshots.WithLabelValues("failed") // a label shows once it was met
 	res, err := http.Get(n.HTTPAddress() + "/metrics")
 	if err != nil {

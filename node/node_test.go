@@ -33,6 +33,17 @@ func newHome(t *testing.T) (string, *testfed.Federation) {
 	return dir, fed
 }
 
+func awaitReady(t *testing.T, n *Node) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); n.notReady() != ""; <-tick.C {
+		if time.Now().After(deadline) || n.Failure() != nil {
+			t.Fatalf("not ready: %s", n.notReady())
+		}
+	}
+}
+
 // A node that is told to end while it starts leaves nothing running and its home whole.
 func TestCloseWhileStarting(t *testing.T) {
 	dir, _ := newHome(t)
@@ -60,13 +71,7 @@ func TestCloseWhileStarting(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(time.Minute); n.notReady() != ""; <-tick.C {
-		if time.Now().After(deadline) || n.Failure() != nil {
-			t.Fatalf("not ready: %s", n.notReady())
-		}
-	}
+	awaitReady(t, n)
 	size, err := n.catchUp(t.Context())
 	if err != nil || size < 1 || n.ledgerSize() < size {
 		t.Errorf("a read as of now sees %d entries, the ledger has %d: %v", size, n.ledgerSize(), err)

@@ -127,25 +127,41 @@ func limitFlag(cmd *cobra.Command) (int, error) {
 	return n, nil
 }
 
+// eachPage has read called for the page after --after, and without --limit for all
+// pages behind it.
+func eachPage(cmd *cobra.Command, read func(c *client.Client, after string, limit int) (next string, err error)) error {
+	limit, err := limitFlag(cmd)
+	if err != nil {
+		return err
+	}
+	c, err := dial(cmd, readRetriesMax)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	next := cmd.Flags().Lookup("after").Value.String()
+	for first := true; first || limit == 0 && next != ""; first = false {
+		if next, err = read(c, next, limit); err != nil {
+			return explained(cmd, err)
+		}
+	}
+	return nil
+}
+
 func newAgentListCommand() *cobra.Command {
 	c := &cobra.Command{Use: "list", Short: "List the agents of a region", Args: takes(), Example: "  bizra agent list --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			limit, err := limitFlag(cmd)
-			if err != nil {
-				return err
-			}
-			c, err := dial(cmd, readRetriesMax)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			all := client.Agents{Agents: []client.Agent{}, Next: cmd.Flags().Lookup("after").Value.String()}
-			for first := true; first || limit == 0 && all.Next != ""; first = false {
-				page, err := c.Agents(cmd.Context(), all.Next, limit)
+			all := client.Agents{Agents: []client.Agent{}}
+			err := eachPage(cmd, func(c *client.Client, after string, limit int) (next string, err error) {
+				page, err := c.Agents(cmd.Context(), after, limit)
 				if err != nil {
-					return explained(cmd, err)
+					return "", err
 				}
 				all = client.Agents{Agents: append(all.Agents, page.Agents...), Next: page.Next}
+				return page.Next, nil
+			})
+			if err != nil {
+				return err
 			}
 			return show(cmd, all, func(out io.Writer) error {
 				w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)

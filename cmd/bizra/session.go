@@ -64,22 +64,17 @@ func newSessionShowCommand() *cobra.Command {
 func newSessionListCommand() *cobra.Command {
 	c := readFlags(&cobra.Command{Use: "list", Short: "List the sessions of a region", Args: takes(), Example: "  bizra session list --limit 20",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			limit, err := limitFlag(cmd)
-			if err != nil {
-				return err
-			}
-			c, err := dial(cmd, readRetriesMax)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			all := client.Sessions{Sessions: []client.Session{}, Next: cmd.Flags().Lookup("after").Value.String()}
-			for first := true; first || limit == 0 && all.Next != ""; first = false {
-				page, err := c.Sessions(cmd.Context(), all.Next, limit)
+			all := client.Sessions{Sessions: []client.Session{}}
+			err := eachPage(cmd, func(c *client.Client, after string, limit int) (next string, err error) {
+				page, err := c.Sessions(cmd.Context(), after, limit)
 				if err != nil {
-					return explained(cmd, err)
+					return "", err
 				}
 				all = client.Sessions{Sessions: append(all.Sessions, page.Sessions...), Next: page.Next}
+				return page.Next, nil
+			})
+			if err != nil {
+				return err
 			}
 			return show(cmd, all, func(out io.Writer) error {
 				w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
