@@ -175,7 +175,7 @@ func (m *Machine) checkForgetting(v *View) error {
 	}
 	_, t := splitExpiry(first)
 	recorded, err := has(v.snap, windowKey(t/secondMillis))
-	if err == nil && (recorded || !expired(t, v.head.TimeMillis-m.doc.Constitution.NonceWindowMillis)) {
+	if err == nil && (recorded || !expired(t, v.head.TimeMillis-m.law.Thresholds.NonceWindowMillis)) {
 		err = fmt.Errorf("nonces from number %d on lack the record of their second", v.head.NonceFirst)
 	}
 	return err

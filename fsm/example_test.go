@@ -12,14 +12,42 @@ import (
 	"github.com/bizra/bizra/pci"
 )
 
+// example is one block of the worked example: what it shows, and the line above it.
+type example struct{ under, text string }
+
 // TestWorkedExample recomputes every line of the worked example in docs/protocol.md.
-// It also pins the formats of state version 1: a change that moves a byte fails here.
+// It also pins the formats of the state version: a change that moves a byte fails here.
+// UPDATE_DOCS=1 writes the blocks anew.
 func TestWorkedExample(t *testing.T) {
-	doc, err := os.ReadFile("../docs/protocol.md")
+	const path = "../docs/protocol.md"
+	page, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := newRig(t, testfed.New(1, 3))
+	doc := string(page)
+	for _, e := range workedExample(t) {
+		_, after, found := strings.Cut(doc, e.under+"\n\n```\n")
+		shown, _, ended := strings.Cut(after, "```\n")
+		if !found || !ended {
+			t.Fatalf("no block stands under %q", e.under)
+		}
+		if shown == e.text {
+			continue
+		}
+		if os.Getenv("UPDATE_DOCS") == "" {
+			t.Errorf("under %q the document has\n%sand it should be\n%s", e.under, shown, e.text)
+		}
+		doc = strings.Replace(doc, e.under+"\n\n```\n"+shown, e.under+"\n\n```\n"+e.text, 1)
+	}
+	if os.Getenv("UPDATE_DOCS") != "" {
+		if err := os.WriteFile(path, []byte(doc), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func workedExample(t *testing.T) []example {
+	r := newRig(t, testfed.New(1, 3, testfed.DefaultRules))
 	a := r.registered("alice")
 	opened := r.want(pci.Success, a.Sign("session.open", open("s1"), ""))
 	r.want(pci.Success, a.Sign("session.transition", to("s1", "active"), opened.Head))
@@ -37,16 +65,12 @@ func TestWorkedExample(t *testing.T) {
 	for _, s := range steps {
 		nodes += fmt.Sprintf("%s\n%v\n", s.Node.AppendCanonical(nil), s.Hash)
 	}
-	for what, text := range map[string]string{
-		"document and policy": fmt.Sprintf("%x\n%s\n", r.fed.Document.Digest(), r.fed.Document.Constitution.PolicyHash()),
-		"entry 0":             string(entries[0]) + "\n",
-		"entry 2":             string(entries[2]) + "\n",
-		"session nodes":       nodes,
-		"seal":                string(seal.Body()),
-	} {
-		if !strings.Contains(string(doc), "```\n"+text+"```") {
-			t.Errorf("%s: the document does not have\n%s", what, text)
-		}
+	return []example{
+		{"Document digest and policy hash:", fmt.Sprintf("%x\n%s\n", r.fed.Document.Digest(), r.fed.Document.Constitution.PolicyHash())},
+		{"Entry 0:", string(entries[0]) + "\n"},
+		{"Entry 1 registers the agent alice; entry 2 is her proof that opens the session s1:", string(entries[2]) + "\n"},
+		{"The session's genesis node and its hash, then the node that entry 3 (a transition to active) makes, and its hash:", nodes},
+		{"The body of the seal over these four entries:", string(seal.Body())},
 	}
 }
 

@@ -40,7 +40,7 @@ func (m *Machine) remember(nonce [32]byte) error {
 	if err := save(m.enc, m.txn, key, &w); err != nil {
 		return err
 	}
-	return m.forget(t - m.doc.Constitution.NonceWindowMillis)
+	return m.forget(t - m.law.Thresholds.NonceWindowMillis)
 }
 
 // add takes one more nonce into the window's record.

@@ -121,8 +121,8 @@ func (m *Machine) admit(env *pci.Envelope, t int64) (*action, sender, error) {
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, who, fmt.Errorf("look up a nonce: %w", err)
 	}
-	if err == nil && t-int64(binary.BigEndian.Uint64(b[8:])) < m.doc.Constitution.NonceWindowMillis { //nolint:gosec // written from an int64
-		return nil, who, refusef(pci.RejectNonceReplay, "another proof used this nonce less than %d s of log time ago; sign again with a new one", m.doc.Constitution.NonceWindowMillis/1000)
+	if err == nil && t-int64(binary.BigEndian.Uint64(b[8:])) < m.law.Thresholds.NonceWindowMillis { //nolint:gosec // written from an int64
+		return nil, who, refusef(pci.RejectNonceReplay, "another proof used this nonce less than %d s of log time ago; sign again with a new one", m.law.Thresholds.NonceWindowMillis/1000)
 	}
 	return act, who, nil
 }
@@ -137,7 +137,7 @@ func (m *Machine) sender(env *pci.Envelope) (sender, error) {
 	if err != nil {
 		return sender{}, err
 	}
-	if !found && m.doc.Constitution.OpenRegistration {
+	if !found && m.law.Limits.OpenRegistration {
 		var taken *pci.Reject
 		if err := m.keyFree(m.txn, key); err != nil && !errors.As(err, &taken) {
 			return sender{}, err
@@ -209,9 +209,9 @@ func (m *Machine) countRefusal(key [32]byte, code pci.Code, t int64) (limited bo
 	if minute := t / minuteMillis; l.Minute != minute {
 		l = limit{Minute: minute}
 	}
-	count, most := &l.Refusals, m.doc.Constitution.RefusalsPerMinute
+	count, most := &l.Refusals, m.law.Limits.RefusalsPerMinute
 	if code == pci.RejectStateMismatch {
-		count, most = &l.Mismatches, m.doc.Constitution.StateMismatchesPerMinute
+		count, most = &l.Mismatches, m.law.Limits.StateMismatchesPerMinute
 	}
 	if *count >= most {
 		return true, nil

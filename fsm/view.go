@@ -19,20 +19,19 @@ type View struct {
 	enc  encoding
 	head head
 	meta meta
-	done func() // told once the view is closed
+	doc  *documentInForce // when the view was opened; nil before genesis
+	done func()           // told once the view is closed
 }
 
 // View opens a view on the state as it is now. Any goroutine may call it.
-func (m *Machine) View() (*View, error) { return openView(m.st, m.enc) }
-
-func openView(st store.Store, enc encoding) (*View, error) {
-	snap, err := st.Snapshot()
+func (m *Machine) View() (*View, error) {
+	snap, err := m.st.Snapshot()
 	if err != nil {
 		return nil, fmt.Errorf("read the state: %w", err)
 	}
-	v := &View{snap: snap, enc: enc}
-	_, err1 := load(enc, snap, stateKeyOf(stateHead, ""), &v.head)
-	_, err2 := load(enc, snap, []byte{keyMeta}, &v.meta)
+	v := &View{snap: snap, enc: m.enc, doc: m.inForce.Load()}
+	_, err1 := load(m.enc, snap, stateKeyOf(stateHead, ""), &v.head)
+	_, err2 := load(m.enc, snap, []byte{keyMeta}, &v.meta)
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, errors.Join(err, snap.Close())
 	}
@@ -61,8 +60,11 @@ func (v *View) AppliedIndex() uint64 { return v.meta.Index }
 // LogTimeMillis is the log time of the last entry, 0 before genesis.
 func (v *View) LogTimeMillis() int64 { return v.head.TimeMillis }
 
-// Document is the federation document in force; [ErrNotFound] before genesis.
+// Document is the federation document in force, not to be changed; [ErrNotFound] before genesis.
 func (v *View) Document() (*federation.Document, error) {
+	if v.doc != nil && v.doc.digest == v.head.DocumentDigest {
+		return v.doc.doc, nil
+	}
 	b, err := v.snap.Get(documentKey(v.head.DocumentDigest))
 	if err != nil {
 		return nil, fmt.Errorf("federation document: %w", err)

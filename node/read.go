@@ -182,7 +182,7 @@ func (n *Node) isClient(p peer.ID) bool {
 	if err != nil || !ok {
 		return false
 	}
-	if own.IsOperator(key) || doc.Constitution.OpenRegistration {
+	if own.IsOperator(key) || doc.Constitution.Limits.OpenRegistration {
 		return true
 	}
 	v, err := n.state.View()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bizra/bizra/fsm/constitution"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/node"
 	"github.com/bizra/bizra/pci"
@@ -69,8 +70,12 @@ func makeDev(cmd *cobra.Command, dir string) (*federation.Document, error) {
 		return nil, usagef("--voters %d: a region has 1, 3 or 5", voters)
 	}
 	f := &newFederation{operators: map[string]*pci.PrivateKey{}}
-	f.doc = federation.Document{Version: 1, Name: "dev", Constitution: federation.DefaultConstitution()}
-	f.doc.Constitution.OpenRegistration = true
+	law, err := constitution.Default()
+	if err != nil {
+		return nil, err
+	}
+	law.Limits.OpenRegistration = true
+	f.doc = federation.Document{Version: 1, Name: "dev", Constitution: *law}
 	for i := range regions {
 		if err := f.addRegion(string(rune('a'+i)), voters, nil); err != nil {
 			return nil, err

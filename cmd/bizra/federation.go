@@ -91,8 +91,9 @@ func newFederationShowCommand() *cobra.Command {
 
 func printRegions(out io.Writer, d *federation.Document) error {
 	c := d.Constitution
-	fmt.Fprintf(out, "constitution ihsan_score ≥ %v, snr_score ≥ %v, timestamps within %v, open registration %v\n", c.IhsanMin, c.SNRMin,
-		time.Duration(c.TimestampWindowMillis)*time.Millisecond, c.OpenRegistration)
+	fmt.Fprintf(out, "constitution ihsan_score ≥ %v, snr_score ≥ %v, FATE ≥ %v by %s, %d deny rules, timestamps within %v, open registration %v\n",
+		c.Thresholds.IhsanMin, c.Thresholds.SNRMin, c.Thresholds.FateMin, c.Composite.Rule, len(c.Rules),
+		time.Duration(c.Thresholds.TimestampWindowMillis)*time.Millisecond, c.Limits.OpenRegistration)
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	for _, r := range d.Regions {
 		fmt.Fprintf(w, "\nregion %s\n  log key\t%v\n  cosign key\t%v\n", r.Name, r.LogKey, r.CosignKey)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bizra/bizra/fsm/constitution"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/node"
 	"github.com/bizra/bizra/pci"
@@ -44,7 +45,8 @@ func newFederationNewCommand() *cobra.Command {
 	c.Flags().Int("voters", 3, "voters of each region: 1, 3 or 5")
 	c.Flags().String("out", "", "folder to make; it must not exist")
 	c.Flags().StringArray("address", nil, "NODE=MULTIADDR without /p2p, where a voter can be reached; may be repeated")
-	c.Flags().Bool("open-registration", false, "register an unknown agent by its first accepted proof; for demonstrations")
+	c.Flags().String("constitution", "", "`file` of the constitution in YAML; without it the default one")
+	c.Flags().Bool("open-registration", false, "register an unknown agent by its first accepted proof, whatever the constitution says; for demonstrations")
 	return c
 }
 
@@ -123,10 +125,11 @@ func plan(cmd *cobra.Command) (*newFederation, error) {
 		return nil, err
 	}
 	f := &newFederation{operators: map[string]*pci.PrivateKey{}}
-	f.doc = federation.Document{Version: 1, Name: name, Constitution: federation.DefaultConstitution()}
-	if f.doc.Constitution.OpenRegistration, err = cmd.Flags().GetBool("open-registration"); err != nil {
+	law, err := chosenConstitution(cmd)
+	if err != nil {
 		return nil, err
 	}
+	f.doc = federation.Document{Version: 1, Name: name, Constitution: *law}
 	slices.Sort(regions)
 	for _, r := range regions {
 		if err := f.addRegion(r, voters, addresses); err != nil {
@@ -142,6 +145,28 @@ func plan(cmd *cobra.Command) (*newFederation, error) {
 		return nil, &usageError{err}
 	}
 	return f, nil
+}
+
+// chosenConstitution is what the command line names, or the default.
+func chosenConstitution(cmd *cobra.Command) (*constitution.Constitution, error) {
+	path, err1 := cmd.Flags().GetString("constitution")
+	open, err2 := cmd.Flags().GetBool("open-registration")
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, err
+	}
+	text := constitution.DefaultText()
+	if path != "" {
+		var err error
+		if text, err = os.ReadFile(path); err != nil { //nolint:gosec // the file that the command line names
+			return nil, fmt.Errorf("read the constitution: %w", err)
+		}
+	}
+	law, err := constitution.Parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	law.Limits.OpenRegistration = law.Limits.OpenRegistration || open
+	return law, nil
 }
 
 func addressesByNode(cmd *cobra.Command) (map[string][]string, error) {

@@ -66,17 +66,28 @@ func ParseCanonical(text []byte) (*Constitution, error) {
 // FromValue is [ParseCanonical] for a value that is already parsed, such as a member
 // of the federation document.
 func FromValue(v pci.Value) (*Constitution, error) {
+	p, err := PolicyOf(v)
+	if err != nil {
+		return nil, err
+	}
+	c := p.Constitution()
+	return &c, nil
+}
+
+// PolicyOf is [FromValue] and [Constitution.Compile] in one, for who needs both.
+func PolicyOf(v pci.Value) (*Policy, error) {
 	d, problems := readDocument(valueNode(v))
 	if len(problems) == 0 && !bytes.Equal(d.Canonical(), v.AppendCanonical(nil)) {
 		problems = Problems{{Message: "not in canonical form: members are missing, or numbers are not written as this program writes them"}}
 	}
+	var p *Policy
 	if len(problems) == 0 {
-		_, problems = d.compile()
+		p, problems = d.compile()
 	}
 	if err := problems.orNil(); err != nil {
 		return nil, err
 	}
-	return &d.Constitution, nil
+	return p, nil
 }
 
 type reader struct {

@@ -18,6 +18,7 @@ import (
 	"github.com/multiformats/go-multiaddr"
 	"github.com/zeebo/blake3"
 
+	"github.com/bizra/bizra/fsm/constitution"
 	"github.com/bizra/bizra/pci"
 )
 
@@ -28,7 +29,7 @@ const (
 	OperatorsMax      = 16  // a region
 	AddressesMax      = 8   // a voter
 	AddressBytesMax   = 256
-	documentDepthMax  = 8
+	documentDepthMax  = 9 // a constitution's, and one
 	documentDomain    = "bizra-federation-v1:"
 	documentFormat    = 1
 	keyHexBytes       = 64
@@ -75,12 +76,25 @@ type Region struct {
 	Voters    []Voter
 }
 
-// Document is the federation document.
+// Document is the federation document. What [Parse] returned is not changed afterwards.
 type Document struct {
 	Version      int64 // from 1
 	Name         string
-	Constitution Constitution
-	Regions      []Region // sorted by name
+	Constitution constitution.Constitution // by which proofs are judged
+	Regions      []Region                  // sorted by name
+	policy       *constitution.Policy      // nil for a document that was not parsed
+}
+
+// Policy is the document's constitution, compiled: what [Parse] made ready, or made ready now.
+func (d *Document) Policy() (*constitution.Policy, error) {
+	if d.policy != nil {
+		return d.policy, nil
+	}
+	p, err := d.Constitution.Compile()
+	if err != nil {
+		return nil, fmt.Errorf("federation document: %w", err)
+	}
+	return p, nil
 }
 
 // Quorum is how many of n regions make a certificate: floor(2n/3)+1.
@@ -104,20 +118,14 @@ func (d *Document) Region(name string) (*Region, bool) {
 func (r *Region) IsOperator(key Key) bool { return slices.Contains(r.Operators, key) }
 
 // Digest names the document: BLAKE3-256("bizra-federation-v1:" ‖ canonical form).
-func (d *Document) Digest() [32]byte { return sum(documentDomain, d.Canonical()) }
-
-func sum(domain string, b []byte) (digest [32]byte) {
-	h := blake3.New()
-	_, _ = h.WriteString(domain)
-	_, _ = h.Write(b)
-	h.Sum(digest[:0])
-	return digest
+func (d *Document) Digest() [32]byte {
+	return blake3.Sum256(append([]byte(documentDomain), d.Canonical()...))
 }
 
 // Canonical is the document's one form: canonical JSON as in package pci.
 func (d *Document) Canonical() []byte {
 	b := append([]byte(nil), `{"constitution":`...)
-	b = d.Constitution.appendCanonical(b)
+	b = append(b, d.Constitution.Canonical()...)
 	b = append(b, `,"format":1,"name":`...)
 	b = pci.AppendString(b, d.Name)
 	b = append(b, `,"regions":[`...)
@@ -179,14 +187,21 @@ func Parse(text []byte) (*Document, error) {
 		o.Fault("format %d of federation documents is not known to this program: it knows format %d; a newer bizra may read it", f, documentFormat)
 	}
 	d := &Document{Version: o.Int("version"), Name: o.Text("name", 63)}
-	d.Constitution = readConstitution(o.Object("constitution"))
+	member, given := o.Any("constitution")
 	for _, e := range o.Array("regions", RegionsMax) {
 		d.Regions = append(d.Regions, readRegion(o, o.Element("regions", e)))
+	}
+	if !given {
+		o.Fault("constitution is missing")
 	}
 	if err := o.Done(); err != nil {
 		return nil, fmt.Errorf("federation document: %w", err)
 	}
-	if err := d.Check(); err != nil {
+	if d.policy, err = constitution.PolicyOf(member); err != nil {
+		return nil, fmt.Errorf("federation document: %w", err)
+	}
+	d.Constitution = d.policy.Constitution()
+	if err := d.checkRegions(); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -226,14 +241,18 @@ const VotersMax = 5
 // one to [RegionsMax] regions with distinct names, sorted; 1, 3 or 5 voters each; no
 // Ed25519 key twice anywhere, whatever its role, since each key must speak for one role only.
 func (d *Document) Check() error {
+	if _, err := constitution.ParseCanonical(d.Constitution.Canonical()); err != nil {
+		return fmt.Errorf("federation document: %w", err)
+	}
+	return d.checkRegions()
+}
+
+func (d *Document) checkRegions() error {
 	if d.Version < 1 || d.Version > versionAdvanceMax {
 		return fmt.Errorf("federation document: version %d: it must be from 1 to %d", d.Version, int64(versionAdvanceMax))
 	}
 	if !namePattern.MatchString(d.Name) {
 		return fmt.Errorf("federation document: name %q: it must match %s", d.Name, namePattern)
-	}
-	if err := d.Constitution.Check(); err != nil {
-		return fmt.Errorf("federation document: %w", err)
 	}
 	if len(d.Regions) == 0 || len(d.Regions) > RegionsMax {
 		return fmt.Errorf("federation document: %d regions: there must be 1 to %d", len(d.Regions), RegionsMax)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/bizra/bizra/fsm/constitution"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/internal/testfed"
 )
@@ -60,7 +61,13 @@ func TestDocumentsThatAreRefused(t *testing.T) {
 		{"twice a member", strings.Replace(good, `"format":1`, `"format":1,"format":1`, 1), "format"},
 		{"unknown member", strings.Replace(good, `"format":1`, `"format":1,"more":1`, 1), "more"},
 		{"newer format", strings.Replace(good, `"format":1`, `"format":2`, 1), "a newer bizra may read it"},
-		{"newer constitution", strings.Replace(good, `"version":1}`, `"version":9}`, 1), "constitutions"},
+		{"newer constitution", strings.Replace(good, `"version":2}`, `"version":9}`, 1), "a newer bizra may read it"},
+		{"older constitution", strings.Replace(good, `"version":2}`, `"version":1}`, 1), "it reads version 2"},
+		{"no constitution", good[:1] + good[strings.Index(good, `"format"`):], "constitution is missing"},
+		{"constitution with a member less", strings.Replace(good, `"snr_min":0.85,`, "", 1), "not in canonical form"},
+		{"rule that cannot be", change(func(d *federation.Document) {
+			d.Constitution.Rules = []constitution.Rule{{Name: "r", Dimension: constitution.Ethics, Deny: "action =", Message: "m"}}
+		}), "rules[0].deny"},
 		{"too long", good + strings.Repeat(" ", federation.DocumentBytesMax), "REJECT_SCHEMA"},
 		{"version 0", change(func(d *federation.Document) { d.Version = 0 }), "version 0"},
 		{"name", change(func(d *federation.Document) { d.Name = "Test" }), "name"},
@@ -77,8 +84,8 @@ func TestDocumentsThatAreRefused(t *testing.T) {
 		{"address with /p2p", change(func(d *federation.Document) {
 			d.Regions[0].Voters[0].Addresses = []string{"/ip4/127.0.0.1/tcp/1/p2p/12D3KooWGRUVh3Fvnv7aT9tJ9rXsBLLrGRzMMHRkzAhWJBTHe3Nf"}
 		}), "leave out /p2p"},
-		{"ihsan above 1", change(func(d *federation.Document) { d.Constitution.IhsanMin = 1.5 }), "ihsan_min"},
-		{"nonce window too short", change(func(d *federation.Document) { d.Constitution.NonceWindowMillis = 240_000 }), "nonce_window_ms"},
+		{"ihsan above 1", change(func(d *federation.Document) { d.Constitution.Thresholds.IhsanMin = 1.5 }), "ihsan_min"},
+		{"nonce window too short", change(func(d *federation.Document) { d.Constitution.Thresholds.NonceWindowMillis = 240_000 }), "nonce_window_ms"},
 	} {
 		_, err := federation.Parse([]byte(c.text))
 		if err == nil || !strings.Contains(err.Error(), c.says) {
@@ -114,6 +121,7 @@ func TestDocumentLimits(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add(testfed.New(1, 1).Document.Canonical())
 	f.Add(testfed.New(2, 3, testfed.Open).Document.Canonical())
+	f.Add(testfed.New(1, 1, testfed.DefaultRules).Document.Canonical())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d, err := federation.Parse(b)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/bizra/bizra/fsm/constitution"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/pci"
 )
@@ -28,9 +29,19 @@ func Key(label string) *pci.PrivateKey {
 	return pci.NewKeyFromSeed(sha256.Sum256([]byte("testfed:" + label)))
 }
 
-// New makes a federation of the regions a, b, c, … with so many voters each.
+// Constitution parses a constitution that a test has written down.
+func Constitution(yaml string) constitution.Constitution {
+	c, err := constitution.Parse([]byte(yaml))
+	if err != nil {
+		panic(fmt.Sprintf("testfed: %v", err))
+	}
+	return *c
+}
+
+// New makes a federation of the regions a, b, c, … with so many voters each. Its constitution has the
+// default's numbers, but no rules, which take some 30 ms to compile: see [DefaultRules].
 func New(regions, voters int, change ...func(*federation.Document)) *Federation {
-	f := &Federation{Document: &federation.Document{Version: 1, Name: "test", Constitution: federation.DefaultConstitution()},
+	f := &Federation{Document: &federation.Document{Version: 1, Name: "test", Constitution: Constitution("version: 2")},
 		LogKeys: map[string]*pci.PrivateKey{}, Cosign: map[string]*pci.PrivateKey{}, Operators: map[string]*pci.PrivateKey{},
 		Nodes: map[string][]*pci.PrivateKey{}}
 	for i := range regions {
@@ -56,7 +67,12 @@ func New(regions, voters int, change ...func(*federation.Document)) *Federation 
 }
 
 // Open lets unknown agents register by their first proof.
-func Open(d *federation.Document) { d.Constitution.OpenRegistration = true }
+func Open(d *federation.Document) { d.Constitution.Limits.OpenRegistration = true }
+
+// DefaultRules gives a document the default constitution with all its rules.
+func DefaultRules(d *federation.Document) {
+	d.Constitution = Constitution(string(constitution.DefaultText()))
+}
 
 // Signer signs proofs at a time of its own, with nonces and envelope ids that are
 // drawn from its label and a count.
