@@ -1,12 +1,11 @@
 package fsm
 
 import (
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strconv"
 
+	"github.com/bizra/bizra/fsm/checkpoint"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/fsm/store"
 )
@@ -56,19 +55,14 @@ type Seal struct {
 	DocumentDigest [32]byte
 }
 
-// Body is the text of the checkpoint that the seal stands for (c2sp.org/tlog-checkpoint
-// with the extension lines state, time and federation), as it is signed.
-func (s *Seal) Body() []byte {
-	b64 := base64.StdEncoding
-	b := append([]byte(s.Origin), '\n')
-	b = strconv.AppendInt(b, s.Size, 10)
-	b = b64.AppendEncode(append(b, '\n'), s.Root[:])
-	b = b64.AppendEncode(append(b, "\nstate "...), s.State[:])
-	b = strconv.AppendInt(append(b, "\ntime "...), s.TimeMillis, 10)
-	b = strconv.AppendInt(append(b, "\nfederation "...), s.Document, 10)
-	b = b64.AppendEncode(append(b, ' '), s.DocumentDigest[:])
-	return append(b, '\n')
+// Checkpoint is what the region says by the seal, once it signs it.
+func (s *Seal) Checkpoint() *checkpoint.Checkpoint {
+	return &checkpoint.Checkpoint{Origin: s.Origin, Size: s.Size, Root: s.Root, State: s.State, TimeMillis: s.TimeMillis,
+		Document: s.Document, DocumentDigest: s.DocumentDigest}
 }
+
+// Body is the text of that checkpoint, as it is signed.
+func (s *Seal) Body() []byte { return s.Checkpoint().Body() }
 
 func sealKey(number int64) []byte {
 	return numbered(keySeal, uint64(number)) //nolint:gosec // never negative
@@ -101,7 +95,7 @@ func (m *Machine) sealNow() (*Seal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("seal: %w", err)
 	}
-	return &Seal{Number: m.meta.Seals, Origin: m.doc.Name + "/" + m.cfg.Region, Size: m.log.Size(), Root: root, State: state,
+	return &Seal{Number: m.meta.Seals, Origin: checkpoint.Origin(m.doc.Name, m.cfg.Region), Size: m.log.Size(), Root: root, State: state,
 		TimeMillis: m.head.TimeMillis, Document: m.head.Document, DocumentDigest: m.head.DocumentDigest}, nil
 }
 

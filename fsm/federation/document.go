@@ -41,6 +41,10 @@ var (
 	voterPattern = regexp.MustCompile(`^[a-z0-9.-]{1,80}$`)
 )
 
+// IsName reports whether a text can be the name of a federation or a region: it must
+// match [a-z0-9.-]{1,63}.
+func IsName(text string) bool { return namePattern.MatchString(text) }
+
 // Key is an Ed25519 public key.
 type Key [32]byte
 
