@@ -174,7 +174,7 @@ func TestNoteRefused(t *testing.T) {
 	}
 	line := signed[bytes.Index(signed, []byte("\n\n"))+2:]
 	lineOfB := ofB[bytes.Index(ofB, []byte("\n\n"))+2:]
-	raw := []byte(line)
+	raw := bytes.Clone(line)
 	verifier, err := checkpoint.Verifier("test/a", key.Public())
 	if err != nil {
 		t.Fatal(err)

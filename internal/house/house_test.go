@@ -55,7 +55,7 @@ func TestLibrariesStayLight(t *testing.T) {
 			Why:       "the envelope is a library without network or storage",
 		},
 		{
-			Packages: []string{"./fsm", "./fsm/federation", "./fsm/ledger", "./fsm/prefixtree",
+			Packages: []string{"./fsm", "./fsm/checkpoint", "./fsm/federation", "./fsm/ledger", "./fsm/prefixtree",
 				"./fsm/session", "./fsm/store"},
 			Forbidden: append([]string{"github.com/bizra/bizra/p2p", "github.com/bizra/bizra/consensus"},
 				append(network, disk...)...),
@@ -66,6 +66,13 @@ func TestLibrariesStayLight(t *testing.T) {
 			Forbidden: append([]string{"github.com/bizra/bizra/p2p", "github.com/bizra/bizra/consensus",
 				"github.com/bizra/bizra/api", "github.com/bizra/bizra/node"}, append(network, disk...)...),
 			Why: "the SDK is for other people's programs",
+		},
+		{
+			Packages: []string{"./consensus/certificate"},
+			Forbidden: append([]string{"github.com/bizra/bizra/p2p", "github.com/bizra/bizra/consensus/region",
+				"github.com/bizra/bizra/consensus/link", "github.com/bizra/bizra/consensus/follow",
+				"github.com/bizra/bizra/node"}, append(network, disk...)...),
+			Why: "a bundle is checked on anybody's laptop",
 		},
 	}
 	for _, rule := range rules {

@@ -38,14 +38,17 @@ func Constitution(yaml string) constitution.Constitution {
 	return *c
 }
 
-// New makes a federation of the regions a, b, c, … with so many voters each. Its constitution has the
-// default's numbers, but no rules, which take some 30 ms to compile: see [DefaultRules].
+// New makes a federation of the regions a, b, c, … (of more than 26: r000, r001, …) with so many voters each.
+// Its constitution has the default's numbers, but no rules, which take some 30 ms to compile: see [DefaultRules].
 func New(regions, voters int, change ...func(*federation.Document)) *Federation {
 	f := &Federation{Document: &federation.Document{Version: 1, Name: "test", Constitution: Constitution("version: 2")},
 		LogKeys: map[string]*pci.PrivateKey{}, Cosign: map[string]*pci.PrivateKey{}, Operators: map[string]*pci.PrivateKey{},
 		Nodes: map[string][]*pci.PrivateKey{}}
 	for i := range regions {
 		name := string(rune('a' + i))
+		if regions > 26 {
+			name = fmt.Sprintf("r%03d", i)
+		}
 		f.LogKeys[name], f.Cosign[name], f.Operators[name] = Key(name+"-log"), Key(name+"-cosign"), Key(name+"-operator")
 		r := federation.Region{Name: name, LogKey: f.LogKeys[name].Public(), CosignKey: f.Cosign[name].Public(),
 			Operators: []federation.Key{f.Operators[name].Public()}}
