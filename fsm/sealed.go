@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/bizra/bizra/fsm/prefixtree"
+	"github.com/bizra/bizra/fsm/session"
 )
 
 // sealed keeps a view on the state as it was at the last seal, so that proofs
@@ -85,3 +86,16 @@ func (m *Machine) Close() error {
 
 // SessionKey is the state key under which a session's record is committed.
 func SessionKey(id string) []byte { return stateKeyOf(stateSession, id) }
+
+// ParseSession reads the record that a state proof shows under a session's key.
+func ParseSession(record []byte) (*session.Session, error) {
+	enc, err := newEncoding()
+	if err != nil {
+		return nil, err
+	}
+	var s session.Session
+	if err := enc.dec.Unmarshal(record, &s); err != nil {
+		return nil, fmt.Errorf("decode a session's record: %w", err)
+	}
+	return &s, nil
+}

@@ -17,6 +17,7 @@ import (
 	"github.com/bizra/bizra/fsm/checkpoint"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/internal/testfed"
+	"github.com/bizra/bizra/internal/testregion"
 	"github.com/bizra/bizra/pci"
 )
 
@@ -38,7 +39,7 @@ func TestCertificate(t *testing.T) {
 			fed := testfed.New(n, 1)
 			origin := fed.Document.Regions[n/2].Name
 			c := statement(fed, origin, 7)
-			cert := certify(t, fed, c)
+			cert := testregion.Certify(t, fed, c)
 			got, cosigners, err := certificate.Verify(cert, fed.Document)
 			if err != nil || *got != *c {
 				t.Fatalf("read %+v: %v", got, err)
@@ -75,7 +76,7 @@ func TestTooManyRegions(t *testing.T) {
 func TestAssembleLeavesOut(t *testing.T) {
 	fed := testfed.New(4, 1)
 	c := statement(fed, "a", 7)
-	lines := allCosign(t, fed, c)
+	lines := testregion.Cosign(t, fed, c)
 	lines["b"] = cosign(t, fed, statement(fed, "a", 8), "b")
 	lines["z"], lines["a"] = lines["c"], lines["d"]
 	cert := must[[]byte](t)(certificate.Assemble(sign(t, fed, c), lines, fed.Document))
@@ -93,11 +94,11 @@ func TestAssembleLeavesOut(t *testing.T) {
 		"a body":               c.Body(),
 		"a body and a newline": append(c.Body(), '\n'),
 	} {
-		if _, err := certificate.Assemble(note, allCosign(t, fed, c), fed.Document); err == nil {
+		if _, err := certificate.Assemble(note, testregion.Cosign(t, fed, c), fed.Document); err == nil {
 			t.Errorf("%s was taken for a checkpoint note", name)
 		}
 	}
-	if _, err := certificate.Assemble(sign(t, fed, c), allCosign(t, fed, c), raised(fed.Document)); !errors.Is(err, certificate.ErrOtherDocument) {
+	if _, err := certificate.Assemble(sign(t, fed, c), testregion.Cosign(t, fed, c), raised(fed.Document)); !errors.Is(err, certificate.ErrOtherDocument) {
 		t.Errorf("under the next document: %v", err)
 	}
 }
@@ -105,7 +106,7 @@ func TestAssembleLeavesOut(t *testing.T) {
 func TestCertificateRefused(t *testing.T) {
 	fed := testfed.New(4, 1)
 	c := statement(fed, "a", 7)
-	good := certify(t, fed, c)
+	good := testregion.Certify(t, fed, c)
 	head := sign(t, fed, c)
 	line := func(region string) []byte { return cosign(t, fed, c, region) }
 	note := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
@@ -152,7 +153,7 @@ func TestCertificateRefused(t *testing.T) {
 		t.Errorf("under the next document: %v", err)
 	}
 	changed := *fed.Document
-	changed.Constitution.SNRMin = 0.5
+	changed.Constitution.Limits.OpenRegistration = true
 	if _, _, err := certificate.Verify(good, &changed); !errors.Is(err, certificate.ErrOtherDocument) {
 		t.Errorf("under a changed document of the same version: %v", err)
 	}
@@ -203,7 +204,7 @@ func TestCertificateTwin(t *testing.T) {
 
 func FuzzVerify(f *testing.F) {
 	fed := testfed.New(4, 1)
-	good := certify(f, fed, statement(fed, "a", 7))
+	good := testregion.Certify(f, fed, statement(fed, "a", 7))
 	f.Add(good)
 	f.Add(append(bytes.Clone(good), cosign(f, fed, statement(fed, "a", 7), "d")...))
 	f.Add(sign(f, fed, statement(fed, "a", 7)))

@@ -7,15 +7,16 @@ import (
 	"github.com/bizra/bizra/fsm/checkpoint"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/internal/testfed"
+	"github.com/bizra/bizra/internal/testregion"
 )
 
 // nowSeconds is when the regions of these tests cosign.
-const nowSeconds = 1_772_452_801
+const nowSeconds = testregion.CosignSeconds
 
 // statement is what a region of the federation says about a ledger of so many entries.
 func statement(fed *testfed.Federation, region string, size int64) *checkpoint.Checkpoint {
 	return &checkpoint.Checkpoint{Origin: checkpoint.Origin(fed.Document.Name, region), Size: size, Root: [32]byte{1}, State: [32]byte{2},
-		TimeMillis: 1_772_452_800_000, Document: fed.Document.Version, DocumentDigest: fed.Document.Digest()}
+		TimeMillis: testregion.Start, Document: fed.Document.Version, DocumentDigest: fed.Document.Digest()}
 }
 
 func must[T any](t testing.TB) func(v T, err error) T {
@@ -36,24 +37,6 @@ func sign(t testing.TB, fed *testfed.Federation, c *checkpoint.Checkpoint) []byt
 func cosign(t testing.TB, fed *testfed.Federation, c *checkpoint.Checkpoint, region string) []byte {
 	t.Helper()
 	return must[[]byte](t)(certificate.Cosign(c.Body(), region, fed.Cosign[region], nowSeconds))
-}
-
-// allCosign gives the cosignatures of all regions but the origin.
-func allCosign(t testing.TB, fed *testfed.Federation, c *checkpoint.Checkpoint) map[string][]byte {
-	t.Helper()
-	lines := map[string][]byte{}
-	for i := range fed.Document.Regions {
-		if r := fed.Document.Regions[i].Name; r != c.Region() {
-			lines[r] = cosign(t, fed, c, r)
-		}
-	}
-	return lines
-}
-
-// certify makes a certificate.
-func certify(t testing.TB, fed *testfed.Federation, c *checkpoint.Checkpoint) []byte {
-	t.Helper()
-	return must[[]byte](t)(certificate.Assemble(sign(t, fed, c), allCosign(t, fed, c), fed.Document))
 }
 
 // raised is the document with the next version.
