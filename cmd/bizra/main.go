@@ -1,7 +1,8 @@
 // Command bizra is a node of a federation and everything one does with it: making
 // keys and federations, running nodes, submitting proofs, reading what became of them.
 //
-// Exit codes: 0 done, 1 failed, 2 used wrongly, 3 a gate refused a proof.
+// Exit codes: 0 done, 1 failed, 2 used wrongly, 3 a gate refused a proof, or a bundle
+// is not valid.
 package main
 
 import (

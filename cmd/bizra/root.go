@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/bizra/bizra/consensus/certificate"
 )
 
 // Exit codes, which scripts rely on.
@@ -37,7 +39,7 @@ func exitCode(err error) int {
 	if _, ok := errors.AsType[*usageError](err); ok {
 		return exitUsage
 	}
-	if errors.Is(err, errRefused) {
+	if errors.Is(err, errRefused) || errors.Is(err, certificate.ErrNotValid) {
 		return exitRefused
 	}
 	return exitFailure
@@ -73,13 +75,13 @@ func newRootCommand() *cobra.Command {
 	root := group("bizra", "A record of what agents did, kept by parties who do not trust each other",
 		`bizra runs a node of a federation and talks to one.
 
-Exit codes: 0 done, 1 failed, 2 used wrongly, 3 a gate refused a proof.
+Exit codes: 0 done, 1 failed, 2 used wrongly, 3 a gate refused a proof, or a bundle is not valid.
 The environment variable BIZRA_NODE names the node to talk to where --node does not.`,
 		`  bizra dev                                    # a region to try things on
   echo '{"action":"session.open","data":{"session":"s1"}}' | bizra submit --key agent.key
   bizra session show s1`,
 		newKeygenCommand(), newFederationCommand(), newAgentCommand(), newSubmitCommand(), newSessionCommand(),
-		newStatusCommand(), newPeersCommand(), newVoterCommand(), newNodeCommand(), newDevCommand(), newFsckCommand(), newVersionCommand())
+		newStatusCommand(), newPeersCommand(), newVoterCommand(), newVerifyCommand(), newNodeCommand(), newDevCommand(), newFsckCommand(), newVersionCommand())
 	root.PersistentFlags().Bool("json", false, "print JSON, errors too")
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
