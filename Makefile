@@ -28,7 +28,7 @@ TOOL := $(GO) tool -modfile=tools/go.mod
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
 	@echo
-	@echo "  Set on the command line: TEST_TIMEOUT FUZZTIME BENCH BENCH_PACKAGES BENCH_COUNT BENCH_BASE RACE_PACKAGES COVER_MIN"
+	@echo "  Set on the command line: TEST_TIMEOUT FUZZTIME BENCH BENCH_PACKAGES BENCH_COUNT BENCH_BASE RACE_PACKAGES COVER_MIN MODEL_CASES"
 
 .PHONY: build
 build: ## Build the programs into bin/
@@ -55,6 +55,10 @@ fmt: ## Format the Go files as lint wants them
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (20s)
 	@GO='$(GO)' tools/fuzz.sh $(FUZZTIME)
+
+.PHONY: model
+model: ## Check the model of attestation (needs spin and a C compiler)
+	tools/model.sh $(MODEL_CASES)
 
 .PHONY: bench
 bench: ## Run the benchmarks; BENCH_BASE=FILE compares with an earlier run
