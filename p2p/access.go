@@ -22,7 +22,7 @@ type Role uint8
 const (
 	Stranger Role = iota // neither listed in the document nor invited, or its invitation has run out
 	Client               // an agent in the own region's registry, or one of its operators: it submits proofs and is no node
-	Foreign              // a listed voter of another region
+	Foreign              // a voter of another region, by the document or by that region's ledger
 	Member               // a node of the own region that does not vote: invited, a Raft non-voter, or listed but not (or no longer) voting
 	Voter                // votes in the own region's Raft now
 )
@@ -56,6 +56,7 @@ var (
 	ErrInvitationExpired = errors.New("peer's invitation has expired")
 	ErrClient            = errors.New("an agent's key submits proofs and does nothing else")
 	ErrForeignRegion     = errors.New("peer is of another region")
+	ErrOwnRegion         = errors.New("peer is of this region, and the protocol is between regions")
 	ErrNotVoter          = errors.New("peer is not a current voter of this region")
 )
 
@@ -74,11 +75,12 @@ func Rules() []Rule {
 	return []Rule{
 		{ProtocolRaft, []Role{Voter}, "only those who vote may send Raft RPCs; a non-voter only receives them"},
 		{ProtocolSubmit, []Role{Client, Member, Voter}, "registered agents submit proofs to any node of their region, which forwards them to the leader"},
-		{ProtocolEntries, region, "members follow the region's ledger"},
+		{ProtocolEntries, []Role{Foreign, Member, Voter}, "members follow the region's ledger, and the voters of the other regions re-execute it"},
 		{ProtocolJoin, Roles(), "a newcomer needs the document; a stranger gets nothing else, and not often"},
 		{ProtocolStatus, region, "clocks, progress and seals are compared inside the region"},
 		{ProtocolRead, region, "a node asks its leader how far it must be to answer a read"},
 		{ProtocolKeys, []Role{Voter}, "the region's keys are handed over by a voter, never given to one who asks"},
+		{ProtocolAttest, []Role{Foreign}, "voters of different regions hand each other checkpoints, cosignatures and certificates"},
 	}
 }
 
@@ -111,6 +113,10 @@ type AccessConfig struct {
 	// Client says whether the key of a peer that is no node is a registered agent's or an
 	// operator's of the own region. It is called as often as Raft. Default: nobody's is.
 	Client func(p peer.ID) bool
+	// Foreign gives the voters of other regions by those regions' ledgers, of which this node
+	// holds copies; they count beside the document's, which may be older. It is called as
+	// often as Raft, and what it gave must not be changed. Default: none are known.
+	Foreign func() map[peer.ID]ForeignVoter
 	// Logger takes refusals; the default is slog.Default().
 	Logger *slog.Logger
 }
@@ -121,6 +127,9 @@ func (c AccessConfig) withDefaults() AccessConfig {
 	}
 	if c.Client == nil {
 		c.Client = func(peer.ID) bool { return false }
+	}
+	if c.Foreign == nil {
+		c.Foreign = func() map[peer.ID]ForeignVoter { return nil }
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -152,6 +161,7 @@ type Access struct {
 type listing struct {
 	document *federation.Document
 	roles    map[peer.ID]listedPeer
+	foreign  map[string][]peer.ID // voters of the other regions, by region
 }
 
 type listedPeer struct {
@@ -179,7 +189,7 @@ func (a *Access) SetDocument(d *federation.Document) error {
 	if _, ok := d.Region(a.cfg.Region); !ok {
 		return fmt.Errorf("access: federation document %q version %d has no region %q", d.Name, d.Version, a.cfg.Region)
 	}
-	l := &listing{document: d, roles: make(map[peer.ID]listedPeer)}
+	l := &listing{document: d, roles: make(map[peer.ID]listedPeer), foreign: make(map[string][]peer.ID)}
 	for _, r := range d.Regions {
 		for _, v := range r.Voters {
 			id, err := PeerID(v.NodeKey)
@@ -187,6 +197,9 @@ func (a *Access) SetDocument(d *federation.Document) error {
 				return fmt.Errorf("access: voter %q of region %q: %w", v.Name, r.Name, err)
 			}
 			l.roles[id] = listedPeer{region: r.Name, addresses: v.Addresses}
+			if r.Name != a.cfg.Region {
+				l.foreign[r.Name] = append(l.foreign[r.Name], id)
+			}
 		}
 	}
 	a.mu.Lock()
@@ -243,6 +256,9 @@ func (a *Access) role(p peer.ID) (role Role, expired bool) {
 	if ok && time.Now().Before(ad.expires) {
 		return Member, false
 	}
+	if _, ok := a.cfg.Foreign()[p]; ok {
+		return Foreign, false
+	}
 	if a.cfg.Client(p) {
 		return Client, false
 	}
@@ -255,9 +271,10 @@ func (a *Access) RegionOf(p peer.ID) string {
 	case Member, Voter:
 		return a.cfg.Region
 	case Foreign:
-		if l := a.listed.Load(); l != nil {
+		if l := a.listed.Load(); l != nil && l.roles[p].region != "" {
 			return l.roles[p].region
 		}
+		return a.cfg.Foreign()[p].Region
 	}
 	return ""
 }
@@ -287,6 +304,8 @@ func (a *Access) judge(p peer.ID, proto protocol.ID) error {
 	switch {
 	case slices.Contains(rules[i].From, role):
 		return nil
+	case role == Foreign && slices.Contains(rules[i].From, Client) && a.cfg.Client(p):
+		return nil // or another region could shut an agent out by naming its key a voter
 	case expired:
 		return ErrInvitationExpired
 	case role == Stranger:
@@ -295,17 +314,21 @@ func (a *Access) judge(p peer.ID, proto protocol.ID) error {
 		return ErrClient
 	case role == Foreign:
 		return ErrForeignRegion
+	case !slices.Contains(rules[i].From, Voter):
+		return ErrOwnRegion
 	default:
 		return ErrNotVoter
 	}
 }
 
-// Listed gives the addresses that the document lists for a peer, without /p2p.
+// Listed gives the addresses that the document, or another region's ledger, lists for a
+// peer, without /p2p.
 func (a *Access) Listed(p peer.ID) []string {
+	var listed []string
 	if l := a.listed.Load(); l != nil {
-		return slices.Clone(l.roles[p].addresses)
+		listed = slices.Clone(l.roles[p].addresses)
 	}
-	return nil
+	return append(listed, a.cfg.Foreign()[p].Addresses...)
 }
 
 // OwnRegion lists the peers that belong to the own region now and whom a node should

@@ -35,6 +35,7 @@ func newCast(t *testing.T) *cast {
 		"invited member":                 idOf(t, testfed.Key("member")),
 		"member, invitation expired":     idOf(t, testfed.Key("late")),
 		"listed voter of another region": idOf(t, fed.Nodes["b"][0]),
+		"voter by another's ledger":      idOf(t, testfed.Key("b-new")),
 		"registered agent":               idOf(t, testfed.Key("agent")),
 		"unknown key":                    idOf(t, testfed.Key("stranger")),
 	}}
@@ -45,7 +46,11 @@ func newCast(t *testing.T) *cast {
 
 func (c *cast) access(t *testing.T, logger *slog.Logger) *Access {
 	a := newAccessWith(t, AccessConfig{Region: "a", Raft: func() (RaftPeers, bool) { return c.raft, c.known },
-		Client: func(p peer.ID) bool { return p == c.peers["registered agent"] }, Logger: logger}, c.fed.Document)
+		Client: func(p peer.ID) bool { return p == c.peers["registered agent"] }, Logger: logger,
+		Foreign: func() map[peer.ID]ForeignVoter {
+			return map[peer.ID]ForeignVoter{c.peers["voter by another's ledger"]: {Region: "b", Addresses: []string{"/ip4/10.1.1.1/tcp/1"}},
+				c.peers["listed voter"]: {Region: "b"}}
+		}}, c.fed.Document)
 	for label, lifetime := range map[string]time.Duration{"member": time.Hour, "late": time.Minute} {
 		key := testfed.Key(label)
 		text := invite(t, c.fed, "a", key, func(inv *Invitation) { inv.ExpiresMillis = time.Now().Add(lifetime).UnixMilli() })
@@ -69,13 +74,14 @@ func TestAccessEveryRoleAndProtocol(t *testing.T) {
 			allow  string
 			reason error
 		}{
-			"listed voter":                   {Voter, all, nil},
-			"voter that is not listed":       {Voter, all, nil},
+			"listed voter":                   {Voter, all, ErrOwnRegion},
+			"voter that is not listed":       {Voter, all, ErrOwnRegion},
 			"listed, removed from Raft":      {Member, "submit entries join status read", ErrNotVoter},
 			"Raft non-voter, not listed":     {Member, "submit entries join status read", ErrNotVoter},
 			"invited member":                 {Member, "submit entries join status read", ErrNotVoter},
 			"member, invitation expired":     {Stranger, "join", ErrInvitationExpired},
-			"listed voter of another region": {Foreign, "join", ErrForeignRegion},
+			"listed voter of another region": {Foreign, "join entries attest", ErrForeignRegion},
+			"voter by another's ledger":      {Foreign, "join entries attest", ErrForeignRegion},
 			"registered agent":               {Client, "join submit", ErrClient},
 			"unknown key":                    {Stranger, "join", ErrStranger},
 		}
@@ -91,6 +97,9 @@ func TestAccessEveryRoleAndProtocol(t *testing.T) {
 			for _, proto := range Protocols() {
 				asked++
 				short := strings.Split(string(proto), "/")[2]
+				if proto == ProtocolAttest && want.role >= Member {
+					want.reason = ErrOwnRegion
+				}
 				err := a.Allow(id, proto)
 				if allowed := strings.Contains(want.allow, short); allowed != (err == nil) {
 					t.Errorf("%s speaking %s: %v, want allowed = %v", name, short, err, allowed)
@@ -102,8 +111,8 @@ func TestAccessEveryRoleAndProtocol(t *testing.T) {
 				t.Errorf("%s speaking an unknown protocol: %v", name, err)
 			}
 		}
-		if asked != 9*7 {
-			t.Errorf("asked %d combinations, want 63", asked)
+		if asked != 10*8 {
+			t.Errorf("asked %d combinations, want 80", asked)
 		}
 	})
 }
@@ -119,8 +128,10 @@ func TestAccessBeforeRaftIsKnownTheDocumentsVotersCount(t *testing.T) {
 	if a.Role(removed) != Member || a.Role(unlisted) != Voter {
 		t.Errorf("after: removed is %v, replacement %v; want member, voter", a.Role(removed), a.Role(unlisted))
 	}
-	if got := a.RegionOf(c.peers["listed voter of another region"]); got != "b" {
-		t.Errorf("region of a foreign voter: %q", got)
+	for _, name := range []string{"listed voter of another region", "voter by another's ledger"} {
+		if got := a.RegionOf(c.peers[name]); got != "b" {
+			t.Errorf("region of the %s: %q", name, got)
+		}
 	}
 	if n := len(a.OwnRegion()); n != 3+1+1+2 {
 		t.Errorf("own region has %d nodes, want 7: 3 listed, 1 replacement, 1 non-voter, 2 invited", n)

@@ -28,7 +28,7 @@ const (
 	peerIDTextMax = 128
 )
 
-// Book remembers where peers of the own region were reached, across restarts if it has
+// Book remembers where peers of the own region, and voters of others, were reached, across restarts if it has
 // a file. What is in it is a hint: who a peer is, its key shows. Safe for concurrent use.
 type Book struct {
 	path string // "" for a book without a file

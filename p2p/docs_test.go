@@ -64,6 +64,7 @@ func limitsTable() string {
 		{"peers in the address book, its file", fmt.Sprintf("%d, %d MiB", BookPeersMax, BookBytesMax/mib)},
 		{"addresses of one peer, one address", fmt.Sprintf("%d, %d bytes", AddressesMax, AddressBytesMax)},
 		{"members that a node dials, besides all voters", membersDialledMax},
+		{"voters of each other region to whom a voter keeps connections", keeper.ForeignPerRegion},
 		{"wait after a failed dial", fmt.Sprintf("%v, doubled up to %v, give or take a quarter", keeper.RedialBase, keeper.RedialMax)},
 		{"peer exchange with one connected node", fmt.Sprintf("every %v", keeper.ExchangeEvery)},
 		{"pings unanswered until a connection counts as dead", fmt.Sprintf("%d, one every %v, waited for %v", pingFailuresMax, keeper.PingEvery, keeper.PingTimeout)},

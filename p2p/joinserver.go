@@ -88,11 +88,11 @@ func (j *joinServer) handle(_ context.Context, from peer.ID, request *joinReques
 	if !request.NoDocument {
 		response.Document = j.text(document)
 	}
+	if addrs := dialable(request.Addresses); role >= Foreign && len(addrs) > 0 && j.book.Told(from, addrs) {
+		j.learned(from)
+	}
 	switch role {
 	case Member, Voter:
-		if addrs := dialable(request.Addresses); len(addrs) > 0 && j.book.Told(from, addrs) {
-			j.learned(from)
-		}
 		response.Peers = j.peers(from, Member)
 	case Foreign:
 		response.Peers = j.peers(from, Voter)

@@ -18,6 +18,8 @@ import (
 
 const (
 	membersDialledMax = 8 // members to whom a node holds connections, besides all voters
+	foreignPerRegion  = 2 // voters of each other region to whom a voter holds connections
+	foreignMax        = 16
 	dialsMax          = 8 // at once
 	greetingsMax      = 8 // exchanges and pings at once
 	pingFailuresMax   = 2 // in a row, until a connection counts as dead
@@ -30,6 +32,10 @@ type KeeperConfig struct {
 	BookPath   string   // the address book's file; "": in memory only
 	Bootstrap  []string // addresses with /p2p/ID that are kept connected whoever they are, such as those of --join
 	Invitation []byte   // shown to every peer; for a node that the document does not list
+
+	// ForeignPerRegion is to how many voters of each other region a voter holds connections,
+	// whoever dialled; 2, at most 16. -1: to none. Members hold none.
+	ForeignPerRegion int
 
 	TickEvery     time.Duration // how often it looks what is to be done; 1 s
 	ExchangeEvery time.Duration // between peer exchanges with one connected node drawn at random; 30 s
@@ -47,6 +53,9 @@ func (c KeeperConfig) withDefaults() KeeperConfig {
 		if *v == 0 {
 			*v = d
 		}
+	}
+	if c.ForeignPerRegion == 0 {
+		c.ForeignPerRegion = foreignPerRegion
 	}
 	set(&c.TickEvery, time.Second)
 	set(&c.ExchangeEvery, 30*time.Second)
@@ -68,14 +77,17 @@ func (c KeeperConfig) validate() error {
 			return fmt.Errorf("keeper: times must be positive: %+v", c)
 		}
 	}
+	if c.ForeignPerRegion < -1 || c.ForeignPerRegion > foreignMax {
+		return fmt.Errorf("keeper: ForeignPerRegion is %d: it must be -1 to %d", c.ForeignPerRegion, foreignMax)
+	}
 	if len(c.Invitation) > InvitationBytesMax {
 		return fmt.Errorf("keeper: the invitation has %d bytes, at most %d", len(c.Invitation), InvitationBytesMax)
 	}
 	return nil
 }
 
-// Keeper keeps a node connected to its region: it dials the voters and a few members
-// again and again, tells them where this node is, learns where others are, remembers it
+// Keeper keeps a node connected to its region, and a voter to the other regions: it dials
+// the voters, a few members and a few voters of each other region again and again, tells them where this node is, learns where others are, remembers it
 // in a file, closes connections that are dead, and answers the join protocol.
 type Keeper struct {
 	host   host.Host
@@ -103,6 +115,7 @@ type Keeper struct {
 // keptPeer is what a keeper knows of one peer; under the keeper's mu.
 type keptPeer struct {
 	busy         bool      // a dial, exchange or ping runs
+	kept         bool      // wanted, and so not to be closed to make room
 	failures     int       // dials in a row
 	next         time.Time // not to be dialled before
 	lostFor      string    // why it is not connected
@@ -170,23 +183,23 @@ func (k *Keeper) Book() *Book { return k.book }
 // JoinStats counts the join protocol's streams.
 func (k *Keeper) JoinStats() Stats { return k.server.Stats() }
 
-// Learn takes what a [Join] told of peers. Those that neither the document nor Raft
-// nor a valid invitation of theirs makes nodes of the own region are passed over.
+// Learn takes what a [Join] told of peers. Those that neither the document nor Raft nor a
+// ledger nor a valid invitation of theirs makes nodes of the region named are passed over.
 func (k *Keeper) Learn(records []PeerRecord) {
 	for i, r := range records {
 		if i == JoinPeersMax {
 			break
 		}
 		id, err := peer.Decode(r.ID)
-		if err != nil || id == k.net.self() || r.Region != k.access.Region() {
+		if err != nil || id == k.net.self() {
 			continue
 		}
-		if len(r.Invitation) > 0 {
+		if len(r.Invitation) > 0 && r.Region == k.access.Region() {
 			if inv, err := k.access.Admit(id, r.Invitation); err == nil {
 				k.book.Invited(id, inv.Canonical())
 			}
 		}
-		if k.access.Role(id) < Member {
+		if k.access.Role(id) < Foreign || k.access.RegionOf(id) != r.Region {
 			continue
 		}
 		if addrs := dialable(r.Addresses); len(addrs) > 0 && k.book.Learn(id, addrs) {
@@ -300,21 +313,25 @@ func (k *Keeper) tend() {
 	now := time.Now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	wanted := make(map[peer.ID]struct{}, len(targets))
+	wanted := k.foreign(now)
 	for _, id := range targets {
-		wanted[id] = struct{}{}
-		if k.peers[id] == nil {
+		wanted[id] = true
+	}
+	for id, keep := range wanted {
+		if keep && k.peers[id] == nil {
 			k.peers[id] = &keptPeer{}
-			k.net.protect(id, true)
 		}
 	}
 	for id, kp := range k.peers {
-		if _, still := wanted[id]; !still && !kp.busy {
-			delete(k.peers, id)
-			k.net.protect(id, false)
-			continue
+		keep, known := wanted[id]
+		if keep != kp.kept {
+			kp.kept = keep
+			k.net.protect(id, keep)
 		}
 		switch {
+		case !known && !kp.busy:
+			delete(k.peers, id)
+		case !keep: // of a candidate it is remembered how its dials went
 		case kp.busy:
 		case !k.net.connected(id):
 			if !now.Before(kp.next) {
@@ -352,7 +369,7 @@ func (k *Keeper) start(id peer.ID, kp *keptPeer, places chan struct{}, work func
 	return true
 }
 
-// targets are whom the keeper wants connections to: the bootstrap nodes, every voter of
+// targets are whom the keeper wants connections to in any case: the bootstrap nodes, every voter of
 // the region, and the members that follow this node in the order of IDs, so that
 // members are a ring even where no voter can be reached.
 func (k *Keeper) targets() []peer.ID {
@@ -430,7 +447,7 @@ func (k *Keeper) exchange(p peer.ID) error {
 	if response.Role == Stranger.String() {
 		k.cfg.Logger.Warn("a peer takes this node for a stranger: it is of another federation, holds another document, or does not take the invitation", "peer", p)
 	}
-	if k.access.Role(p) >= Member {
+	if k.access.Role(p) >= Foreign {
 		if k.book.Told(p, k.net.reachedAt(p)) {
 			k.stir()
 		}

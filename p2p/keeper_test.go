@@ -152,7 +152,7 @@ func TestKeeperPassesOverHearsayAboutStrangers(t *testing.T) {
 		"a stranger that is called a voter": {ID: id, Region: "a", Role: "voter", Addresses: where},
 		"a forged invitation":               {ID: id, Region: "a", Role: "member", Addresses: where, Invitation: invite(t, fed, "b", node)},
 		"another's invitation":              {ID: id, Region: "a", Role: "member", Addresses: where, Invitation: invite(t, fed, "a", testfed.Key("else"))},
-		"another region's voter":            {ID: idOf(t, fed.Nodes["b"][0]).String(), Region: "b", Role: "voter", Addresses: where},
+		"another region's voter as our own": {ID: idOf(t, fed.Nodes["b"][0]).String(), Region: "a", Role: "voter", Addresses: where},
 		"itself":                            {ID: a.ID().String(), Region: "a", Role: "voter", Addresses: where},
 		"no identity":                       {ID: "x", Region: "a", Role: "voter", Addresses: where},
 	} {

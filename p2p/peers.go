@@ -27,13 +27,19 @@ type PeerStatus struct {
 
 const peersShownMax = 4096
 
-// Peers lists the region's peers and whoever else is connected, at most peersShownMax,
+// Peers lists the region's peers, on a voter those of the other regions, and whoever else is connected, at most peersShownMax,
 // voters first and by ID within a role. Reason says why a wanted peer is not connected,
 // or what ails its connection.
 func (k *Keeper) Peers() []PeerStatus {
 	seen := make(map[peer.ID]struct{})
 	var ids []peer.ID
-	for _, list := range [][]peer.ID{k.targets(), k.access.OwnRegion(), k.host.Network().Peers()} {
+	var foreign []peer.ID
+	if k.reachesOut() {
+		for _, region := range k.access.ForeignRegions() {
+			foreign = append(foreign, k.access.ForeignVoters(region)...)
+		}
+	}
+	for _, list := range [][]peer.ID{k.targets(), k.access.OwnRegion(), foreign, k.host.Network().Peers()} {
 		for _, id := range list {
 			if _, dup := seen[id]; !dup && id != k.host.ID() && len(ids) < peersShownMax {
 				seen[id] = struct{}{}

@@ -14,6 +14,7 @@ const (
 	ProtocolStatus  protocol.ID = "/bizra/status/1.0.0"  // clock, applied index, seal bodies, whether Raft was started
 	ProtocolRead    protocol.ID = "/bizra/read/1.0.0"    // how far the ledger must be read for a linearizable answer
 	ProtocolKeys    protocol.ID = "/bizra/keys/1.0.0"    // hand-over of the region's keys
+	ProtocolAttest  protocol.ID = "/bizra/attest/1.0.0"  // checkpoints, cosignatures and certificates, between voters of different regions
 )
 
 // Protocols lists every protocol that this package gives rules for, in the order of [Rules].

@@ -19,7 +19,7 @@ const (
 // Refusal is how often a protocol was refused for one reason since the start.
 type Refusal struct {
 	Protocol protocol.ID // "other" for protocols that are not in [Rules]
-	Reason   string      // "stranger", "expired", "foreign", "not-voter", "unknown-protocol"
+	Reason   string      // "stranger", "expired", "foreign", "own-region", "not-voter", "unknown-protocol"
 	Count    uint64
 }
 
@@ -49,6 +49,8 @@ func reasonName(reason error) string {
 		return "expired"
 	case errors.Is(reason, ErrForeignRegion):
 		return "foreign"
+	case errors.Is(reason, ErrOwnRegion):
+		return "own-region"
 	case errors.Is(reason, ErrNotVoter):
 		return "not-voter"
 	default:
