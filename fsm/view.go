@@ -3,6 +3,7 @@ package fsm
 import (
 	"errors"
 	"fmt"
+	"sort"
 
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/fsm/ledger"
@@ -202,3 +203,18 @@ func (v *View) Seals() int64 { return v.meta.Seals }
 
 // SealAt is a seal by its number, or [ErrNotFound].
 func (v *View) SealAt(number int64) (*Seal, error) { return sealAt(v.enc, v.snap, number) }
+
+// SealFrom is the number of the first seal of at least so many entries, the number of
+// seals where there is none.
+func (v *View) SealFrom(size int64) (int64, error) {
+	var failed error
+	n := sort.Search(int(v.meta.Seals), func(i int) bool {
+		s, err := v.SealAt(int64(i))
+		if err != nil {
+			failed = err
+			return true
+		}
+		return s.Size >= size
+	})
+	return int64(n), failed
+}

@@ -2,6 +2,7 @@ package follow
 
 import (
 	"crypto/sha256"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -24,6 +25,8 @@ const (
 	leftMalformed = "malformed" // what it sent is not of the protocol
 	leftOrder     = "order"     // what it sent was not due
 	leftEntry     = "entry"     // the replica refuses an entry or a seal that it sent
+	leftFork      = "fork"      // its ledger is not one that leads on from the replica's
+	leftEarly     = "early"     // its next entry is too far ahead of this node's clock
 )
 
 // fault is why a peer was left.
@@ -31,6 +34,7 @@ type fault struct {
 	reason string
 	err    error
 	claim  *claim // what it sent that the replica refuses
+	code   string // of [Refused]
 }
 
 func (f *fault) Error() string { return f.err.Error() }
@@ -38,7 +42,7 @@ func (f *fault) Unwrap() error { return f.err }
 
 // lie says whether no honest peer does that.
 func (f *fault) lie() bool {
-	return f.reason == leftMalformed || f.reason == leftOrder || f.reason == leftEntry
+	return f.reason == leftMalformed || f.reason == leftOrder || f.reason == leftEntry || f.reason == leftFork
 }
 
 // claim is the digest of something that the replica refuses where it stands.
@@ -108,6 +112,11 @@ func (b *book) left(p peer.ID, why *fault, now time.Time) (repeated bool) {
 	if c == nil {
 		c = &candidate{}
 		b.known[p] = c
+	}
+	var e *early
+	if errors.As(why.err, &e) { // no fault of the peer
+		c.notBefore = now.Add(min(max(e.until.Sub(now), b.retryMin), earlyMax))
+		return false
 	}
 	c.failures++
 	if why.claim != nil {

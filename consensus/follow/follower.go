@@ -44,8 +44,19 @@ type Config struct {
 	// often, from Run's goroutine, and must not block. Of these, more than half must agree
 	// before the replica is taken to be wrong.
 	Peers func() []peer.ID
+	// Foreign says that the ledger is another region's, which may lie as a whole: signatures and
+	// log times are checked, seals are taken as they come, and what most peers send and the
+	// replica refuses is told to OnRefused instead of stopping the follower.
+	Foreign bool
+	// OnRefused is told of every entry and seal of a Foreign ledger that a peer sent and the
+	// replica refuses, from Run's goroutine, once for each peer and as often as it is asked
+	// again, a few times an hour. An error that it returns ends Run with it.
+	OnRefused func(*Refused) error
+	// OnExecuted is told each seal that the replica worked out for itself and found equal, in
+	// order, from Run's goroutine. Number counts the replica's own seals.
+	OnExecuted func(*fsm.Seal)
 	// VerifySignatures has each envelope's signature checked before it is re-executed. Inside
-	// one region the leader has done that.
+	// one region the leader has done that; a Foreign ledger's always are.
 	VerifySignatures bool
 	// OnAdvance is told how many entries there are, after each commit and each seal, from
 	// Run's goroutine.
@@ -62,6 +73,8 @@ type Config struct {
 
 	Metrics prometheus.Registerer
 	Logger  *slog.Logger
+
+	open func(ctx context.Context, p peer.ID) (Stream, error) // over Host, but in tests in memory
 }
 
 func (c Config) withDefaults() Config {
@@ -77,10 +90,23 @@ func (c Config) withDefaults() Config {
 	if c.OnDiverged == nil {
 		c.OnDiverged = func(error) {}
 	}
+	if c.OnRefused == nil {
+		c.OnRefused = func(*Refused) error { return nil }
+	}
+	if c.OnExecuted == nil {
+		c.OnExecuted = func(*fsm.Seal) {}
+	}
+	c.VerifySignatures = c.VerifySignatures || c.Foreign
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}
 	c.Logger = c.Logger.With("region", c.Region)
+	if c.open == nil {
+		c.open = func(ctx context.Context, p peer.ID) (Stream, error) {
+			// The backoff here is enough; libp2p's own would keep a peer away for minutes after it is back.
+			return c.Host.NewStream(network.WithForceDirectDial(ctx, "follow"), p, p2p.ProtocolEntries)
+		}
+	}
 	return c
 }
 
@@ -111,7 +137,6 @@ func (c Config) validate() error {
 type Follower struct {
 	cfg     Config
 	metrics *followerMetrics
-	open    func(ctx context.Context, p peer.ID) (Stream, error)
 	book    *book
 	at      standing
 
@@ -138,10 +163,6 @@ func New(cfg Config) (*Follower, error) {
 		return nil, err
 	}
 	f := &Follower{cfg: cfg, book: newBook(cfg.RetryMin, cfg.RetryMax, cfg.AsideFor)}
-	f.open = func(ctx context.Context, p peer.ID) (Stream, error) {
-		// The backoff here is enough; libp2p's own would keep a peer away for minutes after it is back.
-		return cfg.Host.NewStream(network.WithForceDirectDial(ctx, "follow"), p, p2p.ProtocolEntries)
-	}
 	f.metrics = newFollowerMetrics(cfg.Region, f.Status)
 	if err := f.locate(); err != nil {
 		return nil, err
@@ -172,7 +193,7 @@ func (f *Follower) locate() error {
 }
 
 // Run follows until ctx ends, and then returns its error; or until the replica fails
-// ([ErrReplica]) or turns out to be wrong ([ErrDiverged]). It runs once.
+// ([ErrReplica]) or turns out to be wrong ([ErrDiverged], [ErrForked]). It runs once.
 func (f *Follower) Run(ctx context.Context) error {
 	f.mu.Lock()
 	ran := f.ran
@@ -230,7 +251,7 @@ func (f *Follower) leave(p peer.ID, err error) error {
 	}
 	f.metrics.left.WithLabelValues(why.reason).Inc()
 	f.set(func(s *Status) {
-		s.LastError = fmt.Sprintf("%v: %.*s", p, statusErrorMax, why.Error())
+		s.LastError = fmt.Sprintf("%v: %s", p, cut(why.Error()))
 		if why.lie() {
 			s.Refused = s.LastError
 		}
@@ -246,6 +267,9 @@ func (f *Follower) leave(p peer.ID, err error) error {
 	}
 	if why.claim == nil {
 		return nil
+	}
+	if f.cfg.Foreign {
+		return f.foreignClaim(p, why)
 	}
 	peers := f.peers()
 	agree := f.book.claimants(*why.claim, peers)

@@ -323,7 +323,7 @@ func startWith(t testing.TB, replica *fsm.Machine, n *mesh, change ...func(*Conf
 	t.Helper()
 	r := &run{t: t, mesh: n, replica: replica, done: make(chan error, 1)}
 	cfg := Config{Host: namedHost{id: "follower"}, Region: "a", Replica: replica, Peers: n.list, Logger: quiet(),
-		OnAdvance: func(int64) { r.advances.Add(1) }, OnDiverged: func(err error) { r.diverged.Store(&err) }}
+		OnAdvance: func(int64) { r.advances.Add(1) }, OnDiverged: func(err error) { r.diverged.Store(&err) }, open: n.open}
 	for _, c := range change {
 		c(&cfg)
 	}
@@ -331,7 +331,6 @@ func startWith(t testing.TB, replica *fsm.Machine, n *mesh, change ...func(*Conf
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.open = n.open
 	r.f = f
 	ctx, cancel := context.WithCancel(n.ctx)
 	r.cancel = cancel

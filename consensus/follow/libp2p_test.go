@@ -214,7 +214,7 @@ func TestWhoMayNotFollowLearnsNothing(t *testing.T) {
 	o := newOrigin(t, fed, "a").grow(10)
 	voter := newHost(t, fed.Nodes["a"][0], overTCP)
 	srv := serveOn(t, o, voter)
-	for name, key := range map[string]*pci.PrivateKey{"stranger": testfed.Key("mallory"), "voter of another region": fed.Nodes["b"][0]} {
+	for name, key := range map[string]*pci.PrivateKey{"stranger": testfed.Key("mallory"), "node of another region that does not vote": testfed.Key("b-9")} {
 		h := newHost(t, key, overTCP)
 		knows(h, voter)
 		before := srv.Stats().Refused

@@ -71,6 +71,9 @@ type followerMetrics struct {
 	bytes prometheus.Counter
 	seals prometheus.Counter
 	left  *prometheus.CounterVec // by reason, of a closed set
+
+	early   prometheus.Counter
+	refused *prometheus.CounterVec // by code, of a closed set
 }
 
 func newFollowerMetrics(region string, status func() Status) *followerMetrics {
@@ -84,20 +87,25 @@ func newFollowerMetrics(region string, status func() Status) *followerMetrics {
 		bytes: counter("bytes_total", "Bytes of entries taken from peers."),
 		seals: counter("seals_total", "Seals taken from peers and found equal."),
 		left:  vec("peers_left_total", "Times that a peer was left, by reason.", "reason"),
+
+		early:   counter("early_total", "Times that an entry of another region was waited for, since its log time was more than 10 s ahead of this clock."),
+		refused: vec("refused_total", "Entries and seals of another region that re-execution refused, by code.", "code"),
 	}
-	m.collectors = collectors{m.count, m.bytes, m.seals, m.left,
+	m.collectors = collectors{m.count, m.bytes, m.seals, m.left, m.early, m.refused,
 		gauge("size_entries", "Entries of the replica.", func(s Status) float64 { return float64(s.Size) }),
 		gauge("lag_entries", "Entries that the followed peer had more when it was last heard.", func(s Status) float64 { return float64(s.LagEntries) }),
 		gauge("lag_seconds", "Log time by which the followed peer was ahead when it was last heard.", func(s Status) float64 { return float64(s.LagMillis) / 1000 }),
 		gauge("age_seconds", "How long ago, at most, the replica held all that the region had committed.", func(s Status) float64 { return s.Age.Seconds() }),
-		gauge("diverged", "1 if the replica diverged and the follower stopped.", func(s Status) float64 {
-			if s.Diverged != "" {
-				return 1
-			}
-			return 0
-		}),
+		gauge("diverged", "1 if the replica diverged and the follower stopped.", func(s Status) float64 { return truth(s.Diverged != "") }),
 	}
 	return m
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func counters(subsystem, region string) (counter func(name, help string) prometheus.Counter, vec func(name, help, label string) *prometheus.CounterVec) {

@@ -246,7 +246,7 @@ func (srv *Server) refuse(s Stream, f *frame, err error) error {
 
 // push sends what there is and then what comes.
 func (srv *Server) push(ctx context.Context, s Stream, want *requestBody) error {
-	pos := position{next: want.From, seal: want.FromSeal, left: ledger.SizeMax}
+	pos := position{next: want.From, seal: want.FromSeal, left: ledger.SizeMax, sealsFrom: want.SealsFrom}
 	if want.EntriesMax > 0 {
 		pos.left = want.EntriesMax
 	}

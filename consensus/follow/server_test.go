@@ -74,16 +74,21 @@ func TestAStreamContinuesWhereItIsAsked(t *testing.T) {
 		count int
 		code  string
 	}{
-		{"from the start up to the seal", position{0, 0, 100}, frameEntries, 0, 10, ""},
-		{"no more than asked", position{0, 0, 4}, frameEntries, 0, 4, ""},
-		{"nothing left", position{0, 0, 0}, frameHeartbeat, 0, 0, ""},
-		{"the seal that is due", position{10, 0, 100}, frameSeal, 0, 0, ""},
-		{"the seal that is due after the last entry wanted", position{10, 0, 0}, frameSeal, 0, 0, ""},
-		{"after the seal", position{10, 1, 100}, frameEntries, 10, 5, ""},
-		{"at the end", position{15, 1, 100}, frameHeartbeat, 0, 0, ""},
-		{"beyond the end", position{16, 1, 100}, frameHeartbeat, 0, 0, refusedBeyond},
-		{"a seal beyond the end", position{15, 2, 100}, frameHeartbeat, 0, 0, refusedBeyond},
-		{"a seal that was passed", position{11, 0, 100}, frameHeartbeat, 0, 0, refusedSealPassed},
+		{"from the start up to the seal", position{0, 0, 100, 0}, frameEntries, 0, 10, ""},
+		{"no more than asked", position{0, 0, 4, 0}, frameEntries, 0, 4, ""},
+		{"nothing left", position{0, 0, 0, 0}, frameHeartbeat, 0, 0, ""},
+		{"the seal that is due", position{10, 0, 100, 0}, frameSeal, 0, 0, ""},
+		{"the seal that is due after the last entry wanted", position{10, 0, 0, 0}, frameSeal, 0, 0, ""},
+		{"after the seal", position{10, 1, 100, 0}, frameEntries, 10, 5, ""},
+		{"at the end", position{15, 1, 100, 0}, frameHeartbeat, 0, 0, ""},
+		{"beyond the end", position{16, 1, 100, 0}, frameHeartbeat, 0, 0, refusedBeyond},
+		{"a seal beyond the end", position{15, 2, 100, 0}, frameHeartbeat, 0, 0, refusedBeyond},
+		{"a seal that was passed", position{11, 0, 100, 0}, frameHeartbeat, 0, 0, refusedSealPassed},
+		{"by size, from the start", position{0, 0, 100, 1}, frameEntries, 0, 10, ""},
+		{"by size, the seal that is due", position{10, 0, 100, 10}, frameSeal, 0, 0, ""},
+		{"by size, after the seal", position{10, 0, 100, 11}, frameEntries, 10, 5, ""},
+		{"by size, a seal that was passed", position{11, 0, 100, 11}, frameEntries, 11, 4, ""},
+		{"by size, beyond the end", position{16, 0, 100, 16}, frameHeartbeat, 0, 0, refusedBeyond},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v, err := o.m.View()
@@ -98,6 +103,9 @@ func TestAStreamContinuesWhereItIsAsked(t *testing.T) {
 			}
 			if f.Kind != c.kind || f.First != c.first || len(f.Entries) != c.count || f.Size != 15 || f.Seals != 1 {
 				t.Fatalf("got %d entries from %d in a frame of kind %d, of %d and %d", len(f.Entries), f.First, f.Kind, f.Size, f.Seals)
+			}
+			if root := len(f.Root) == 32; root != (strings.HasPrefix(c.name, "by size") && c.code == "") {
+				t.Fatalf("with a root: %v", root)
 			}
 		})
 	}

@@ -12,6 +12,19 @@ type position struct {
 	next int64 // index of the entry that comes next
 	seal int64 // number of the seal that comes next
 	left int64 // entries that may still be sent
+
+	sealsFrom int64 // of a follower that does not count this region's seals; 0 once seal is set
+}
+
+// begin finds the first seal for a follower that asked by size, and gives the root of
+// what it has.
+func (pos *position) begin(v *fsm.View) (root []byte, err error) {
+	if pos.seal, err = v.SealFrom(pos.sealsFrom); err != nil {
+		return nil, err
+	}
+	pos.sealsFrom = 0
+	h, err := v.Ledger().Root(pos.next)
+	return h[:], err
 }
 
 // nextFrame makes the frame that comes next for a stream at pos and moves pos behind it.
@@ -26,6 +39,11 @@ func nextFrame(v *fsm.View, age time.Duration, pos *position) (*frame, error) {
 	if pos.next > f.Size || pos.seal > f.Seals {
 		return f, &refusal{refusedBeyond, fmt.Sprintf("this node has %d entries and %d seals, and was asked from entry %d and seal %d on: it is behind, ask another",
 			f.Size, f.Seals, pos.next, pos.seal)}
+	}
+	if pos.sealsFrom > 0 {
+		if f.Root, err = pos.begin(v); err != nil {
+			return nil, err
+		}
 	}
 	to := f.Size
 	if pos.seal < f.Seals {

@@ -20,6 +20,7 @@ type Status struct {
 	LastAdvance time.Time     // zero before the first
 	LastError   string        // why the last peer was left; its peer's text is in quotes
 	Refused     string        // what a peer was put aside for since the replica moved last
+	EarlyUntil  time.Time     // until when the next entry of a foreign ledger is too far ahead of this node's clock; zero unless it is waited for
 	Diverged    string        // why the follower stopped, "" unless the replica diverged
 }
 
@@ -66,10 +67,11 @@ func (f *Follower) heard(fr *frame, received time.Time, advanced bool) {
 	if f.status.LagEntries > 0 {
 		f.status.LagMillis = max(0, fr.TimeMillis-f.at.timeMillis)
 	}
+	f.status.EarlyUntil = time.Time{}
 	if advanced {
 		f.status.LastAdvance, f.status.Refused = received, ""
 	}
-	if f.status.LagEntries > 0 || fr.Seals != f.at.seals {
+	if f.status.LagEntries > 0 || !f.cfg.Foreign && fr.Seals != f.at.seals {
 		return
 	}
 	// A peer that is older than what was heard before cannot make the replica older.

@@ -24,7 +24,7 @@ var (
 // follow takes frames from one peer until it fails, or ctx ends.
 func (f *Follower) follow(ctx context.Context, p peer.ID) error {
 	opening, cancel := context.WithTimeout(ctx, f.cfg.OpenTimeout)
-	s, err := f.open(opening, p)
+	s, err := f.cfg.open(opening, p)
 	cancel()
 	if err != nil {
 		return &fault{reason: reasonOf(err), err: streamError(err)}
@@ -40,8 +40,8 @@ func (f *Follower) follow(ctx context.Context, p peer.ID) error {
 		_ = s.Reset()
 	})
 	defer watchdog.Stop()
-	if err = writeRequest(s, &requestBody{Region: f.cfg.Region, From: f.at.size, FromSeal: f.at.seals}); err == nil {
-		err = f.take(p, s, watchdog)
+	if err = writeRequest(s, f.request()); err == nil {
+		err = f.take(ctx, p, s, watchdog)
 	}
 	if silent.Load() || errors.Is(err, errSilent) {
 		return &fault{reason: leftSilent, err: fmt.Errorf("%w: none within %v", errSilent, f.cfg.SilenceMax)}
@@ -49,9 +49,17 @@ func (f *Follower) follow(ctx context.Context, p peer.ID) error {
 	return err
 }
 
+func (f *Follower) request() *requestBody {
+	b := &requestBody{Region: f.cfg.Region, From: f.at.size, FromSeal: f.at.seals}
+	if f.cfg.Foreign {
+		b.FromSeal, b.SealsFrom = 0, max(f.at.size, f.at.sealedSize+1)
+	}
+	return b
+}
+
 // take reads frames and brings the replica forward. The watchdog runs only while a
 // frame is waited for.
-func (f *Follower) take(p peer.ID, s Stream, watchdog *time.Timer) error {
+func (f *Follower) take(ctx context.Context, p peer.ID, s Stream, watchdog *time.Timer) error {
 	for first := true; ; first = false {
 		fr, err := readFrame(s)
 		received := time.Now()
@@ -64,6 +72,32 @@ func (f *Follower) take(p peer.ID, s Stream, watchdog *time.Timer) error {
 		if first {
 			f.greet(p, fr)
 		}
+		if err := f.expect(fr, first); err != nil {
+			return err
+		}
+		if err := f.takeUp(ctx, p, fr, received); err != nil {
+			return err
+		}
+		watchdog.Reset(f.cfg.SilenceMax)
+	}
+}
+
+// expect checks that the first frame of a foreign ledger, and no other, says what the
+// ledger was before.
+func (f *Follower) expect(fr *frame, first bool) error {
+	switch {
+	case first && f.cfg.Foreign:
+		return f.checkRoot(fr)
+	case len(fr.Root) > 0:
+		return outOfOrder("a root that was not asked for")
+	default:
+		return nil
+	}
+}
+
+// takeUp takes up one frame, waiting where its entries are a little early.
+func (f *Follower) takeUp(ctx context.Context, p peer.ID, fr *frame, received time.Time) error {
+	for {
 		advanced, err := f.apply(fr)
 		if advanced {
 			f.cfg.OnAdvance(f.at.size)
@@ -72,10 +106,18 @@ func (f *Follower) take(p peer.ID, s Stream, watchdog *time.Timer) error {
 			f.book.served(p, advanced)
 			f.heard(fr, received, advanced)
 		}
-		if err != nil {
+		var e *early
+		if !errors.As(err, &e) {
 			return err
 		}
-		watchdog.Reset(f.cfg.SilenceMax)
+		wait := f.waitEarly(e)
+		if wait > earlyHereMax {
+			return err
+		}
+		if err := sleep(ctx, wait); err != nil {
+			return err
+		}
+		fr = fr.rest(f.at.size)
 	}
 }
 
@@ -119,7 +161,7 @@ func outOfOrder(format string, args ...any) error {
 
 func (f *Follower) heartbeat(fr *frame) error {
 	// A server beats only when it has sent all that it has.
-	if fr.Size != f.at.size || fr.Seals != f.at.seals {
+	if fr.Size != f.at.size || !f.cfg.Foreign && fr.Seals != f.at.seals {
 		return outOfOrder("heartbeat with %d entries and %d seals, of which %d and %d were sent", fr.Size, fr.Seals, f.at.size, f.at.seals)
 	}
 	age := time.Duration(fr.AgeMillis) * time.Millisecond
@@ -147,19 +189,39 @@ func (f *Follower) applyEntries(fr *frame) (advanced bool, err error) {
 	if fr.First != f.at.size {
 		return false, outOfOrder("entries from %d on where entry %d was due", fr.First, f.at.size)
 	}
-	if f.cfg.VerifySignatures {
-		if i, err := verify(fr.Entries); err != nil {
-			why := f.refuse(fr.First+int64(i), fr.Entries[i], err)
-			if i == 0 {
-				return false, why
-			}
-			if advanced, err := f.applyBatch(fr.Entries[:i]); err != nil {
-				return advanced, err
-			}
-			return true, why
+	if !f.cfg.VerifySignatures {
+		return f.applyBatch(fr.Entries)
+	}
+	good, why := f.examine(fr.Entries)
+	if good > 0 {
+		if advanced, err := f.applyBatch(fr.Entries[:good]); err != nil {
+			return advanced, err
 		}
 	}
-	return f.applyBatch(fr.Entries)
+	return good > 0, why
+}
+
+// examine checks the signatures of entries, and of a foreign ledger the times. It gives
+// how many are good, and the fault of the peer that sent the next.
+func (f *Follower) examine(entries [][]byte) (good int, why error) {
+	parsed, err := parse(entries)
+	good = len(parsed)
+	if f.cfg.Foreign {
+		if n, timeErr := f.times(parsed); timeErr != nil {
+			good, err = n, timeErr
+		}
+	}
+	if n, sigErr := verify(parsed[:good]); sigErr != nil {
+		good, err = n, sigErr
+	}
+	if err == nil {
+		return good, nil
+	}
+	var e *early
+	if errors.As(err, &e) {
+		return good, &fault{reason: leftEarly, err: err}
+	}
+	return good, f.refuse(f.at.size+int64(good), entries[good], err)
 }
 
 // applyBatch applies entries together, or, where one of them is refused, those before it.
@@ -191,10 +253,11 @@ func (f *Follower) applyBatch(entries [][]byte) (advanced bool, err error) {
 // or of the replica, if it is its store that failed.
 func (f *Follower) refuse(index int64, entry []byte, err error) error {
 	e, parseErr := fsm.ParseEntry(entry)
-	if parseErr == nil && e.Kind != fsm.EntryGenesis && !errors.Is(err, fsm.ErrDiverged) && !errors.Is(err, errSignature) {
+	if parseErr == nil && e.Kind != fsm.EntryGenesis && !errors.Is(err, fsm.ErrDiverged) && !errors.Is(err, errSignature) && !errors.Is(err, errTimeBack) {
 		return fmt.Errorf("%w: entry %d: %w", ErrReplica, index, err)
 	}
-	return &fault{reason: leftEntry, err: fmt.Errorf("entry %d is refused: %w", index, err), claim: newClaim("entry "+strconv.FormatInt(index, 10), entry)}
+	return &fault{reason: leftEntry, err: fmt.Errorf("entry %d is refused: %w", index, err), code: codeOf(err, e),
+		claim: newClaim("entry "+strconv.FormatInt(index, 10), entry)}
 }
 
 // alive asks whether the replica can still commit, since its errors do not always tell
@@ -221,10 +284,15 @@ func (f *Follower) moved(entries [][]byte) error {
 }
 
 func (f *Follower) applySeal(w *wireSeal) (advanced bool, err error) {
-	if w.Number != f.at.seals || w.Size != f.at.size || w.Size <= f.at.sealedSize {
+	number := w.Number
+	if f.cfg.Foreign {
+		number = f.at.seals // the copy counts those that it passed
+	}
+	if number != f.at.seals || w.Size != f.at.size || w.Size <= f.at.sealedSize {
 		return false, outOfOrder("seal %d of size %d where seal %d was due, at %d entries and with the last seal at %d", w.Number, w.Size, f.at.seals, f.at.size, f.at.sealedSize)
 	}
 	s := w.seal()
+	s.Number = number
 	if err := f.cfg.Replica.ApplySeal(s); err != nil {
 		if err := f.alive(); err != nil {
 			return false, err
@@ -232,35 +300,46 @@ func (f *Follower) applySeal(w *wireSeal) (advanced bool, err error) {
 		if !errors.Is(err, fsm.ErrDiverged) {
 			return false, fmt.Errorf("%w: seal %d: %w", ErrReplica, s.Number, err)
 		}
-		return false, &fault{reason: leftEntry, err: fmt.Errorf("seal %d is refused: %w", s.Number, err),
+		return false, &fault{reason: leftEntry, err: fmt.Errorf("seal %d is refused: %w", s.Number, err), code: RefusedSeal,
 			claim: newClaim("seal "+strconv.FormatInt(s.Number, 10), s.Body())}
 	}
 	f.metrics.seals.Inc()
-	return true, f.locate()
+	if err := f.locate(); err != nil {
+		return true, err
+	}
+	f.cfg.OnExecuted(s) // equal to what the replica has worked out
+	return true, nil
 }
 
 var errSignature = errors.New("the signature of its envelope does not hold")
 
-// verify checks the signatures of entries, and gives the index of the first that is not
-// an entry or not signed.
-func verify(entries [][]byte) (int, error) {
-	parsed := make([]*pci.Envelope, 0, len(entries))
-	at := make([]int, 0, len(entries))
-	bad, badErr := -1, error(nil)
-	for i, b := range entries {
+// parse reads entries up to the first that is none.
+func parse(entries [][]byte) (parsed []*fsm.Entry, err error) {
+	parsed = make([]*fsm.Entry, 0, len(entries))
+	for _, b := range entries {
 		e, err := fsm.ParseEntry(b)
 		if err != nil {
-			bad, badErr = i, err
-			break
+			return parsed, err
 		}
+		parsed = append(parsed, e)
+	}
+	return parsed, nil
+}
+
+// verify checks the signatures of entries, and gives the index of the first whose does
+// not hold.
+func verify(parsed []*fsm.Entry) (int, error) {
+	envelopes := make([]*pci.Envelope, 0, len(parsed))
+	at := make([]int, 0, len(parsed))
+	for i, e := range parsed {
 		if e.Envelope != nil {
-			parsed, at = append(parsed, e.Envelope), append(at, i)
+			envelopes, at = append(envelopes, e.Envelope), append(at, i)
 		}
 	}
-	for i, err := range pci.VerifyBatch(parsed) {
+	for i, err := range pci.VerifyBatch(envelopes) {
 		if err != nil {
 			return at[i], fmt.Errorf("%w: %w", errSignature, err)
 		}
 	}
-	return bad, badErr
+	return len(parsed), nil
 }

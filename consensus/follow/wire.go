@@ -51,16 +51,23 @@ type requestBody struct {
 	From       int64  `cbor:"2,keyasint"` // index of the first entry wanted
 	FromSeal   int64  `cbor:"3,keyasint"` // number of the first seal wanted
 	EntriesMax int64  `cbor:"4,keyasint"` // 0: no end
+	// SealsFrom asks, instead of FromSeal, for seals of at least so many entries, and for the
+	// root of the first From entries with the first frame: for a copy in another region, which
+	// counts seals for itself and must not take up half of one fork and half of another.
+	SealsFrom int64 `cbor:"5,keyasint,omitempty"`
 }
 
 func (r *requestBody) check() error {
 	if len(r.Region) == 0 || len(r.Region) > regionBytesMax {
 		return fmt.Errorf("%w: a region's name has 1 to %d bytes, this one %d", ErrMalformed, regionBytesMax, len(r.Region))
 	}
-	for _, n := range []int64{r.From, r.FromSeal, r.EntriesMax} {
+	for _, n := range []int64{r.From, r.FromSeal, r.EntriesMax, r.SealsFrom} {
 		if n < 0 || n > ledger.SizeMax {
 			return fmt.Errorf("%w: %d is no index and no count", ErrMalformed, n)
 		}
+	}
+	if r.SealsFrom != 0 && (r.SealsFrom < r.From || r.FromSeal != 0) {
+		return fmt.Errorf("%w: seals of at least %d entries and from number %d on, with entries from %d on", ErrMalformed, r.SealsFrom, r.FromSeal, r.From)
 	}
 	return nil
 }
@@ -94,6 +101,7 @@ type frame struct {
 	Seal       *wireSeal `cbor:"8,keyasint,omitempty"`
 	Code       string    `cbor:"9,keyasint,omitempty"`
 	Detail     string    `cbor:"10,keyasint,omitempty"`
+	Root       []byte    `cbor:"20,keyasint,omitempty"` // of the entries before those asked for, where it was asked for
 }
 
 // wireSeal is a seal with its hashes as byte strings, whose lengths are checked: CBOR
@@ -143,6 +151,8 @@ func (f *frame) check() error {
 	case (f.Kind == frameEntries) != (len(f.Entries) > 0), f.Kind != frameEntries && f.First != 0,
 		(f.Kind == frameSeal) != (f.Seal != nil), (f.Kind == frameRefusal) != (f.Code != ""), f.Kind != frameRefusal && f.Detail != "":
 		return fmt.Errorf("%w: a frame of kind %d has members of another", ErrMalformed, f.Kind)
+	case len(f.Root) != 0 && len(f.Root) != 32, f.Kind == frameRefusal && len(f.Root) != 0:
+		return fmt.Errorf("%w: a frame of kind %d with a root of %d bytes", ErrMalformed, f.Kind, len(f.Root))
 	}
 	switch f.Kind {
 	case frameEntries:
