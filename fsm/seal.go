@@ -123,11 +123,24 @@ func sealAt(e encoding, g store.Getter, number int64) (*Seal, error) {
 // them together. It returns [ErrDiverged], and changes nothing, if one of them is
 // not exactly what this machine makes of it. It does not verify signatures.
 func (m *Machine) ApplyEntries(entries [][]byte) error {
+	parsed := make([]*Entry, len(entries))
+	for i, data := range entries {
+		var err error
+		if parsed[i], err = ParseEntry(data); err != nil {
+			return err
+		}
+	}
+	return m.ApplyParsed(parsed, entries)
+}
+
+// ApplyParsed is [Machine.ApplyEntries] of entries that the caller has parsed: parsed[i] is
+// what [ParseEntry] gives for entries[i].
+func (m *Machine) ApplyParsed(parsed []*Entry, entries [][]byte) error {
 	if m.stopped != nil {
 		return m.stopped
 	}
-	for _, data := range entries {
-		if err := m.reexecute(data); err != nil {
+	for i, e := range parsed {
+		if err := m.reexecute(e, entries[i]); err != nil {
 			return errors.Join(err, m.undo())
 		}
 	}
@@ -144,11 +157,7 @@ func (m *Machine) undo() error {
 	return nil
 }
 
-func (m *Machine) reexecute(data []byte) error {
-	e, err := ParseEntry(data)
-	if err != nil {
-		return err
-	}
+func (m *Machine) reexecute(e *Entry, data []byte) (err error) {
 	index := m.log.Size()
 	if e.Index != index || e.Region != m.cfg.Region {
 		return fmt.Errorf("%w: entry %d of region %q where entry %d of region %q was due", ErrDiverged, e.Index, e.Region, index, m.cfg.Region)

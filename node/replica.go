@@ -114,9 +114,11 @@ type member struct {
 	view func() (*fsm.View, error)
 }
 
-func (m member) ApplyEntries(entries [][]byte) error { return m.machine.ApplyEntries(entries) }
-func (m member) ApplySeal(s *fsm.Seal) error         { return m.machine.ApplySeal(s) }
-func (m member) View() (*fsm.View, error)            { return m.view() }
+func (m member) ApplyParsed(parsed []*fsm.Entry, entries [][]byte) error {
+	return m.machine.ApplyParsed(parsed, entries)
+}
+func (m member) ApplySeal(s *fsm.Seal) error { return m.machine.ApplySeal(s) }
+func (m member) View() (*fsm.View, error)    { return m.view() }
 
 // document gives the federation document that this node goes by, if it is the one asked for.
 func (n *Node) document(digest [32]byte) ([]byte, bool) {

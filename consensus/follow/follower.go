@@ -27,9 +27,9 @@ var (
 )
 
 // Replica is what a follower feeds; a *fsm.Machine is one. Only the follower calls
-// ApplyEntries, ApplySeal and Size while it runs.
+// ApplyParsed, ApplySeal and Size while it runs.
 type Replica interface {
-	ApplyEntries(entries [][]byte) error
+	ApplyParsed(parsed []*fsm.Entry, entries [][]byte) error
 	ApplySeal(s *fsm.Seal) error
 	Size() int64
 	View() (*fsm.View, error)

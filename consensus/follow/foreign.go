@@ -92,13 +92,6 @@ func (f *Follower) waitEarly(e *early) time.Duration {
 	return min(max(time.Until(e.until), 0), earlyMax)
 }
 
-// rest is what is left of a frame of entries once the replica has so many.
-func (fr *frame) rest(size int64) *frame {
-	left := *fr
-	left.Entries, left.First, left.Root = fr.Entries[size-fr.First:], size, nil
-	return &left
-}
-
 // checkRoot holds what a peer says that its ledger was at the size reached here against
 // what it was here.
 func (f *Follower) checkRoot(fr *frame) error {

@@ -6,20 +6,16 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/p2p"
-	"github.com/bizra/bizra/pci"
 )
 
-var (
-	errSilent = errors.New("no frame came in time")
-	errStale  = errors.New("the peer has not heard from its region for too long")
-)
+var errStale = errors.New("the peer has not heard from its region for too long")
 
 // follow takes frames from one peer until it fails, or ctx ends.
 func (f *Follower) follow(ctx context.Context, p peer.ID) error {
@@ -34,18 +30,16 @@ func (f *Follower) follow(ctx context.Context, p peer.ID) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	defer func() { _ = s.Reset() }()
-	var silent atomic.Bool
-	watchdog := time.AfterFunc(f.cfg.SilenceMax, func() {
-		silent.Store(true)
-		_ = s.Reset()
-	})
-	defer watchdog.Stop()
-	if err = writeRequest(s, f.request()); err == nil {
-		err = f.take(ctx, p, s, watchdog)
+	in := &inflow{stream: s, silenceMax: f.cfg.SilenceMax, verify: f.cfg.VerifySignatures, frames: make(chan arrival, framesAhead), done: make(chan struct{})}
+	if err := writeRequest(s, f.request()); err != nil {
+		return &fault{reason: reasonOf(err), err: streamError(err)}
 	}
-	if silent.Load() || errors.Is(err, errSilent) {
-		return &fault{reason: leftSilent, err: fmt.Errorf("%w: none within %v", errSilent, f.cfg.SilenceMax)}
-	}
+	var reading sync.WaitGroup
+	reading.Go(in.run)
+	err = f.take(ctx, p, in.frames)
+	close(in.done)
+	_ = s.Reset()
+	reading.Wait()
 	return err
 }
 
@@ -57,28 +51,22 @@ func (f *Follower) request() *requestBody {
 	return b
 }
 
-// take reads frames and brings the replica forward. The watchdog runs only while a
-// frame is waited for.
-func (f *Follower) take(ctx context.Context, p peer.ID, s Stream, watchdog *time.Timer) error {
+// take brings the replica forward by the frames that arrive.
+func (f *Follower) take(ctx context.Context, p peer.ID, frames <-chan arrival) error {
 	for first := true; ; first = false {
-		fr, err := readFrame(s)
-		received := time.Now()
-		if !watchdog.Stop() {
-			return errSilent
-		}
-		if err != nil {
-			return &fault{reason: reasonOf(err), err: streamError(err)}
+		a := <-frames
+		if a.err != nil {
+			return a.err
 		}
 		if first {
-			f.greet(p, fr)
+			f.greet(p, a.frame)
 		}
-		if err := f.expect(fr, first); err != nil {
+		if err := f.expect(a.frame, first); err != nil {
 			return err
 		}
-		if err := f.takeUp(ctx, p, fr, received); err != nil {
+		if err := f.takeUp(ctx, p, &a); err != nil {
 			return err
 		}
-		watchdog.Reset(f.cfg.SilenceMax)
 	}
 }
 
@@ -96,15 +84,15 @@ func (f *Follower) expect(fr *frame, first bool) error {
 }
 
 // takeUp takes up one frame, waiting where its entries are a little early.
-func (f *Follower) takeUp(ctx context.Context, p peer.ID, fr *frame, received time.Time) error {
+func (f *Follower) takeUp(ctx context.Context, p peer.ID, a *arrival) error {
 	for {
-		advanced, err := f.apply(fr)
+		advanced, err := f.apply(a)
 		if advanced {
 			f.cfg.OnAdvance(f.at.size)
 		}
 		if advanced || err == nil {
 			f.book.served(p, advanced)
-			f.heard(fr, received, advanced)
+			f.heard(a.frame, a.received, advanced)
 		}
 		var e *early
 		if !errors.As(err, &e) {
@@ -117,7 +105,7 @@ func (f *Follower) takeUp(ctx context.Context, p peer.ID, fr *frame, received ti
 		if err := sleep(ctx, wait); err != nil {
 			return err
 		}
-		fr = fr.rest(f.at.size)
+		a = a.rest(f.at.size)
 	}
 }
 
@@ -142,10 +130,11 @@ func reasonOf(err error) string {
 }
 
 // apply takes up one frame. It says whether the replica moved, even if it also fails.
-func (f *Follower) apply(fr *frame) (advanced bool, err error) {
+func (f *Follower) apply(a *arrival) (advanced bool, err error) {
+	fr := a.frame
 	switch fr.Kind {
 	case frameEntries:
-		return f.applyEntries(fr)
+		return f.applyEntries(a)
 	case frameSeal:
 		return f.applySeal(fr.Seal)
 	case frameHeartbeat:
@@ -185,48 +174,43 @@ func (f *Follower) refused(fr *frame) error {
 	}
 }
 
-func (f *Follower) applyEntries(fr *frame) (advanced bool, err error) {
+func (f *Follower) applyEntries(a *arrival) (advanced bool, err error) {
+	fr := a.frame
 	if fr.First != f.at.size {
 		return false, outOfOrder("entries from %d on where entry %d was due", fr.First, f.at.size)
 	}
-	if !f.cfg.VerifySignatures {
-		return f.applyBatch(fr.Entries)
-	}
-	good, why := f.examine(fr.Entries)
+	good, why := f.judge(a)
 	if good > 0 {
-		if advanced, err := f.applyBatch(fr.Entries[:good]); err != nil {
+		if advanced, err := f.applyBatch(a.parsed[:good], fr.Entries[:good]); err != nil {
 			return advanced, err
 		}
 	}
 	return good > 0, why
 }
 
-// examine checks the signatures of entries, and of a foreign ledger the times. It gives
-// how many are good, and the fault of the peer that sent the next.
-func (f *Follower) examine(entries [][]byte) (good int, why error) {
-	parsed, err := parse(entries)
-	good = len(parsed)
+// judge gives how many entries may be applied as to form, signature and, in a foreign
+// ledger, time, and the fault of the peer that sent the next.
+func (f *Follower) judge(a *arrival) (good int, why error) {
+	good, why = a.good, a.flaw
 	if f.cfg.Foreign {
-		if n, timeErr := f.times(parsed); timeErr != nil {
-			good, err = n, timeErr
+		if n, err := f.times(a.parsed[:good]); err != nil {
+			good, why = n, err
 		}
 	}
-	if n, sigErr := verify(parsed[:good]); sigErr != nil {
-		good, err = n, sigErr
-	}
-	if err == nil {
-		return good, nil
-	}
 	var e *early
-	if errors.As(err, &e) {
-		return good, &fault{reason: leftEarly, err: err}
+	switch {
+	case why == nil:
+		return good, nil
+	case errors.As(why, &e):
+		return good, &fault{reason: leftEarly, err: why}
+	default:
+		return good, f.refuse(f.at.size+int64(good), a.frame.Entries[good], why)
 	}
-	return good, f.refuse(f.at.size+int64(good), entries[good], err)
 }
 
 // applyBatch applies entries together, or, where one of them is refused, those before it.
-func (f *Follower) applyBatch(entries [][]byte) (advanced bool, err error) {
-	err = f.cfg.Replica.ApplyEntries(entries)
+func (f *Follower) applyBatch(parsed []*fsm.Entry, entries [][]byte) (advanced bool, err error) {
+	err = f.cfg.Replica.ApplyParsed(parsed, entries)
 	if err == nil {
 		return true, f.moved(entries)
 	}
@@ -234,7 +218,7 @@ func (f *Follower) applyBatch(entries [][]byte) (advanced bool, err error) {
 		return false, err
 	}
 	for i, e := range entries {
-		if err := f.cfg.Replica.ApplyEntries([][]byte{e}); err != nil {
+		if err := f.cfg.Replica.ApplyParsed(parsed[i:i+1], entries[i:i+1]); err != nil {
 			index := f.at.size
 			if err := f.alive(); err != nil {
 				return i > 0, err
@@ -263,7 +247,7 @@ func (f *Follower) refuse(index int64, entry []byte, err error) error {
 // alive asks whether the replica can still commit, since its errors do not always tell
 // a bad entry from a bad disk.
 func (f *Follower) alive() error {
-	if err := f.cfg.Replica.ApplyEntries(nil); err != nil {
+	if err := f.cfg.Replica.ApplyParsed(nil, nil); err != nil {
 		return fmt.Errorf("%w: %w", ErrReplica, err)
 	}
 	return nil
@@ -309,37 +293,4 @@ func (f *Follower) applySeal(w *wireSeal) (advanced bool, err error) {
 	}
 	f.cfg.OnExecuted(s) // equal to what the replica has worked out
 	return true, nil
-}
-
-var errSignature = errors.New("the signature of its envelope does not hold")
-
-// parse reads entries up to the first that is none.
-func parse(entries [][]byte) (parsed []*fsm.Entry, err error) {
-	parsed = make([]*fsm.Entry, 0, len(entries))
-	for _, b := range entries {
-		e, err := fsm.ParseEntry(b)
-		if err != nil {
-			return parsed, err
-		}
-		parsed = append(parsed, e)
-	}
-	return parsed, nil
-}
-
-// verify checks the signatures of entries, and gives the index of the first whose does
-// not hold.
-func verify(parsed []*fsm.Entry) (int, error) {
-	envelopes := make([]*pci.Envelope, 0, len(parsed))
-	at := make([]int, 0, len(parsed))
-	for i, e := range parsed {
-		if e.Envelope != nil {
-			envelopes, at = append(envelopes, e.Envelope), append(at, i)
-		}
-	}
-	for i, err := range pci.VerifyBatch(envelopes) {
-		if err != nil {
-			return at[i], fmt.Errorf("%w: %w", errSignature, err)
-		}
-	}
-	return len(parsed), nil
 }

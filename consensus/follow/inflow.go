@@ -1,0 +1,109 @@
+package follow
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/pci"
+)
+
+// framesAhead is how many frames are read, and their signatures verified, while the one
+// before is taken up.
+const framesAhead = 1
+
+var (
+	errSilent    = errors.New("no frame came in time")
+	errSignature = errors.New("the signature of its envelope does not hold")
+)
+
+// arrival is one frame, with what could be found out about it while those before it were
+// taken up.
+type arrival struct {
+	frame    *frame
+	received time.Time
+	err      error // why there is no frame and no other follows
+
+	parsed []*fsm.Entry // the entries, up to the first that is none
+	good   int          // how many of them are signed, or may be for all that was looked at
+	flaw   error        // what is the matter with the next, nil where there is none
+}
+
+// rest is what is left of a frame of entries once the replica has so many.
+func (a *arrival) rest(size int64) *arrival {
+	k := size - a.frame.First
+	left, fr := *a, *a.frame
+	fr.Entries, fr.First, fr.Root = a.frame.Entries[k:], size, nil
+	left.frame, left.parsed, left.good = &fr, a.parsed[k:], a.good-int(k)
+	return &left
+}
+
+// inflow reads a peer's frames, parses entries and verifies signatures, on a goroutine of its own, so
+// that this and re-executing go on at the same time.
+type inflow struct {
+	stream     Stream
+	silenceMax time.Duration
+	verify     bool
+	frames     chan arrival  // ends with one that has an error, or with done
+	done       chan struct{} // closed when nobody takes frames any more
+}
+
+// run reads until the stream fails. A peer may be silent only while a frame is waited for.
+func (in *inflow) run() {
+	watchdog := time.AfterFunc(in.silenceMax, func() { _ = in.stream.Reset() })
+	defer watchdog.Stop()
+	for {
+		watchdog.Reset(in.silenceMax)
+		fr, err := readFrame(in.stream)
+		a := arrival{frame: fr, received: time.Now()}
+		switch inTime := watchdog.Stop(); {
+		case !inTime:
+			a.err = &fault{reason: leftSilent, err: fmt.Errorf("%w: none within %v", errSilent, in.silenceMax)}
+		case err != nil:
+			a.err = &fault{reason: reasonOf(err), err: streamError(err)}
+		case fr.Kind == frameEntries:
+			a.parse()
+			if in.verify {
+				a.checkSignatures()
+			}
+		}
+		select {
+		case in.frames <- a:
+		case <-in.done:
+			return
+		}
+		if a.err != nil {
+			return
+		}
+	}
+}
+
+func (a *arrival) parse() {
+	a.parsed = make([]*fsm.Entry, 0, len(a.frame.Entries))
+	for _, b := range a.frame.Entries {
+		e, err := fsm.ParseEntry(b)
+		if err != nil {
+			a.flaw = err
+			break
+		}
+		a.parsed = append(a.parsed, e)
+	}
+	a.good = len(a.parsed)
+}
+
+func (a *arrival) checkSignatures() {
+	envelopes := make([]*pci.Envelope, 0, len(a.parsed))
+	at := make([]int, 0, len(a.parsed))
+	for i, e := range a.parsed {
+		if e.Envelope != nil {
+			envelopes, at = append(envelopes, e.Envelope), append(at, i)
+		}
+	}
+	for i, err := range pci.VerifyBatch(envelopes) {
+		if err != nil {
+			a.good, a.flaw = at[i], fmt.Errorf("%w: %w", errSignature, err)
+			return
+		}
+	}
+}
