@@ -1,0 +1,317 @@
+package memnet
+
+import (
+	"io"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
+)
+
+// stream is one end of a stream.
+type stream struct {
+	conn    *conn
+	proto   protocol.ID
+	dir     network.Direction
+	opened  time.Time
+	id      string
+	in, out *pipe
+}
+
+var _ network.Stream = (*stream)(nil)
+
+func newStreams(c *conn, p protocol.ID) (near, far *stream) {
+	there, back := newPipe(c, p), newPipe(c.far, p)
+	id, now := strconv.FormatUint(c.host.net.ids.Add(1), 10), time.Now()
+	near = &stream{conn: c, proto: p, dir: network.DirOutbound, opened: now, id: id, in: back, out: there}
+	far = &stream{conn: c.far, proto: p, dir: network.DirInbound, opened: now, id: id, in: there, out: back}
+	return near, far
+}
+
+func (s *stream) Read(b []byte) (int, error)  { return s.in.read(b) }
+func (s *stream) Write(b []byte) (int, error) { return s.out.write(b) }
+
+func (s *stream) CloseWrite() error { s.out.finish(); return nil }
+
+func (s *stream) CloseRead() error {
+	if s.in.fail(network.ErrReset) {
+		time.AfterFunc(s.conn.latency, func() { s.in.abandon() })
+	}
+	return nil
+}
+
+func (s *stream) Close() error {
+	s.out.finish()
+	s.conn.remove(s)
+	return s.CloseRead()
+}
+
+func (s *stream) Reset() error { return s.ResetWithError(network.StreamNoError) }
+
+// ResetWithError ends both directions here at once, and at the other end a latency later.
+func (s *stream) ResetWithError(code network.StreamErrorCode) error {
+	s.end(&network.StreamError{ErrorCode: code})
+	return nil
+}
+
+// end makes this end's reads and writes fail now, and those of the other end when it hears of it.
+func (s *stream) end(err error) {
+	ended := s.in.fail(err)
+	s.conn.remove(s)
+	if !s.out.abandon() && !ended {
+		return
+	}
+	in, out := s.in, s.out
+	time.AfterFunc(s.conn.latency, func() {
+		out.fail(network.ErrReset)
+		in.abandon()
+	})
+}
+
+func (s *stream) SetDeadline(t time.Time) error {
+	s.in.setReadDeadline(t)
+	s.out.setWriteDeadline(t)
+	return nil
+}
+
+func (s *stream) SetReadDeadline(t time.Time) error  { s.in.setReadDeadline(t); return nil }
+func (s *stream) SetWriteDeadline(t time.Time) error { s.out.setWriteDeadline(t); return nil }
+
+func (s *stream) ID() string                      { return s.id }
+func (s *stream) Protocol() protocol.ID           { return s.proto }
+func (s *stream) SetProtocol(p protocol.ID) error { s.proto = p; return nil }
+func (s *stream) Conn() network.Conn              { return s.conn }
+func (s *stream) Scope() network.StreamScope      { return &network.NullScope{} }
+func (s *stream) Stat() network.Stats             { return network.Stats{Direction: s.dir, Opened: s.opened} }
+
+// pipe is one direction of a stream: what was written and not yet read.
+type pipe struct {
+	conn  *conn // the writer's end
+	proto protocol.ID
+	done  chan struct{} // closed when reading is over
+	timer *time.Timer   // wakes the reader
+
+	mu            sync.Mutex
+	segments      []segment
+	unread        int // bytes
+	armed         bool
+	finished      bool  // nothing more will be written; what was, still arrives
+	abandoned     bool  // writing is over and fails
+	failed        error // reading is over
+	eofAt         time.Time
+	readDeadline  time.Time
+	writeDeadline time.Time
+	room          chan struct{} // closed and replaced when a waiting writer should look again; nil while none waits
+}
+
+type segment struct {
+	at   time.Time
+	data []byte
+}
+
+func newPipe(writer *conn, proto protocol.ID) *pipe {
+	p := &pipe{conn: writer, proto: proto, done: make(chan struct{}), timer: time.NewTimer(time.Hour)}
+	p.timer.Stop()
+	return p
+}
+
+func (p *pipe) cut() bool { return p.conn.host.net.isCut(p.conn.host.id, p.conn.far.host.id) }
+
+func (p *pipe) read(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	for {
+		p.mu.Lock()
+		n, wait, err := p.take(b)
+		if n > 0 || err != nil {
+			p.mu.Unlock()
+			return n, err
+		}
+		if p.armed = wait >= 0; p.armed {
+			p.timer.Reset(wait)
+		}
+		p.mu.Unlock()
+		select {
+		case <-p.timer.C:
+		case <-p.done:
+		}
+	}
+}
+
+// take reads what has arrived, or says how long nothing will; for ever below 0. Under mu.
+func (p *pipe) take(b []byte) (n int, wait time.Duration, err error) {
+	now := time.Now()
+	if p.failed != nil {
+		return 0, 0, p.failed
+	}
+	if !p.readDeadline.IsZero() && !now.Before(p.readDeadline) {
+		return 0, 0, os.ErrDeadlineExceeded
+	}
+	var at time.Time
+	switch {
+	case p.cut():
+	case len(p.segments) > 0:
+		if at = p.segments[0].at; !now.Before(at) {
+			return p.copyOut(b, now), 0, nil
+		}
+	case p.finished:
+		if at = p.eofAt; !now.Before(at) {
+			return 0, 0, io.EOF
+		}
+	}
+	if !p.readDeadline.IsZero() && (at.IsZero() || p.readDeadline.Before(at)) {
+		at = p.readDeadline
+	}
+	if at.IsZero() {
+		return 0, -1, nil
+	}
+	return 0, at.Sub(now), nil
+}
+
+// copyOut takes from the segments that have arrived as much as fits. Under mu.
+func (p *pipe) copyOut(b []byte, now time.Time) (n int) {
+	for len(p.segments) > 0 && n < len(b) && !now.Before(p.segments[0].at) {
+		s := &p.segments[0]
+		k := copy(b[n:], s.data)
+		n += k
+		if s.data = s.data[k:]; len(s.data) == 0 {
+			*s = segment{}
+			p.segments = p.segments[1:]
+		}
+	}
+	if len(p.segments) == 0 {
+		p.segments = nil
+	}
+	p.unread -= n
+	p.makeRoom()
+	return n
+}
+
+// makeRoom makes a waiting writer look again. Under mu.
+func (p *pipe) makeRoom() {
+	if p.room != nil {
+		close(p.room)
+		p.room = nil
+	}
+}
+
+func (p *pipe) write(b []byte) (int, error) {
+	for {
+		p.mu.Lock()
+		switch {
+		case p.abandoned || p.finished:
+			p.mu.Unlock()
+			return 0, network.ErrReset
+		case !p.writeDeadline.IsZero() && !time.Now().Before(p.writeDeadline):
+			p.mu.Unlock()
+			return 0, os.ErrDeadlineExceeded
+		case p.unread > 0 && p.unread+len(b) > p.conn.host.net.cfg.WindowBytes:
+			p.awaitRoom()
+			continue
+		}
+		p.conn.host.net.cfg.Tap(p.conn.host.id, p.conn.far.host.id, p.proto, b)
+		if p.failed != nil { // the writer has not heard of it yet
+			p.mu.Unlock()
+			return len(b), nil
+		}
+		at := time.Now().Add(p.conn.latency)
+		if k := len(p.segments); k > 0 && at.Before(p.segments[k-1].at) {
+			at = p.segments[k-1].at
+		}
+		p.segments = append(p.segments, segment{at, append([]byte(nil), b...)})
+		p.unread += len(b)
+		if !p.armed {
+			p.armed = true
+			p.timer.Reset(time.Until(at))
+		}
+		p.mu.Unlock()
+		return len(b), nil
+	}
+}
+
+// awaitRoom gives up mu and waits until a write may be tried again.
+func (p *pipe) awaitRoom() {
+	if p.room == nil {
+		p.room = make(chan struct{})
+	}
+	room, deadline := p.room, p.writeDeadline
+	p.mu.Unlock()
+	if deadline.IsZero() {
+		<-room
+		return
+	}
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	select {
+	case <-room:
+	case <-timer.C:
+	}
+}
+
+// finish ends writing; what was written arrives before the end does.
+func (p *pipe) finish() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.finished || p.failed != nil {
+		return
+	}
+	p.finished, p.eofAt = true, time.Now().Add(p.conn.latency)
+	p.makeRoom()
+	if !p.armed {
+		p.armed = true
+		p.timer.Reset(p.conn.latency)
+	}
+}
+
+// abandon ends writing with an error and says whether it had not ended before.
+func (p *pipe) abandon() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	was := p.abandoned
+	p.abandoned = true
+	p.makeRoom()
+	return !was
+}
+
+// fail ends reading, drops what was not read, and says whether reading had not ended before.
+func (p *pipe) fail(err error) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.failed != nil {
+		return false
+	}
+	p.failed = err
+	p.segments, p.unread = nil, 0
+	p.timer.Stop()
+	close(p.done)
+	p.makeRoom()
+	return true
+}
+
+// stir makes the reader look again.
+func (p *pipe) stir() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.failed == nil {
+		p.armed = true
+		p.timer.Reset(0)
+	}
+}
+
+func (p *pipe) setReadDeadline(t time.Time) {
+	p.mu.Lock()
+	p.readDeadline = t
+	p.mu.Unlock()
+	p.stir()
+}
+
+func (p *pipe) setWriteDeadline(t time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.writeDeadline = t
+	p.makeRoom()
+}
