@@ -57,7 +57,7 @@ func TestForgettingIsSpreadOverEntries(t *testing.T) {
 	a.NowMillis = r.now
 	check := func(after int) {
 		t.Helper()
-		r.apply(fsm.EncodeSeal())
+		r.sealed()
 		if err := fsm.Check(t.Context(), r.st, fsm.Config{Region: "a"}, quiet); err != nil {
 			t.Fatalf("after %d more proofs: %v", after, err)
 		}

@@ -30,11 +30,13 @@ func BenchmarkApply(b *testing.B) {
 			}
 			agent := fed.Agent("x", start)
 			index, proofs := uint64(0), 0
-			apply := func(data []byte) {
+			apply := func(data []byte) fsm.Result {
 				index++
-				if _, err := m.Apply([]fsm.Command{{Index: index, Term: 1, Data: data}}); err != nil {
+				res, err := m.Apply([]fsm.Command{{Index: index, Term: 1, Data: data}})
+				if err != nil {
 					b.Fatal(err)
 				}
+				return res[0]
 			}
 			apply(fsm.EncodeGenesis(start, fed.Document.Canonical()))
 			b.ReportAllocs()
@@ -48,7 +50,7 @@ func BenchmarkApply(b *testing.B) {
 				b.StartTimer()
 				apply(data)
 				if proofs += batch; proofs%sealEvery == 0 {
-					apply(fsm.EncodeSeal())
+					apply(fed.Certify(apply(fsm.EncodeSeal()).Seal))
 				}
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(proofs), "ns/proof")

@@ -16,9 +16,12 @@ const (
 
 // Kinds of commands. A number once given is never given another meaning.
 const (
-	kindProofs  = 1
-	kindGenesis = 2
-	kindSeal    = 3
+	kindProofs   = 1
+	kindGenesis  = 2
+	kindSeal     = 3
+	kindVote     = 5
+	kindCertify  = 6
+	kindEvidence = 7
 )
 
 // Command is one Raft log entry, as the machine takes it.
@@ -33,7 +36,7 @@ type command struct {
 	Kind        uint8
 	StampMillis int64    // the leader's clock, Unix milliseconds; 0 for a seal
 	Proofs      [][]byte // canonical forms, for kindProofs
-	Document    []byte   // canonical form of the federation document, for kindGenesis
+	Payload     []byte   // canonical form of the federation document, for kindGenesis; a command of attestation with its own version
 }
 
 // encoding is CBOR's core deterministic encoding, and a decoder with limits that
@@ -85,7 +88,7 @@ func EncodeProofs(stampMillis int64, canonical [][]byte) []byte {
 
 // EncodeGenesis makes the command that founds the ledger under a federation document.
 func EncodeGenesis(stampMillis int64, document []byte) []byte {
-	return mustEncode(command{Kind: kindGenesis, StampMillis: stampMillis, Document: document})
+	return mustEncode(command{Kind: kindGenesis, StampMillis: stampMillis, Payload: document})
 }
 
 // EncodeSeal makes the command that seals the ledger. It carries no values: what

@@ -186,6 +186,7 @@ type Result struct {
 	Seal          *Seal     // of a seal that had something to seal
 	VotersChanged bool      // what the region's voters should be has changed
 	Transfer      *[32]byte // node key of the voter that an operator wants to lead
+	Attested      *Attested // of a vote, a certificate or evidence
 }
 
 // Apply applies Raft commands in order and commits them, up to a seal or the end of
@@ -255,9 +256,12 @@ func (m *Machine) command(c *Command, res *Result) error {
 		}
 		return nil
 	case kindGenesis:
-		return m.genesis(cmd.StampMillis, cmd.Document)
+		return m.genesis(cmd.StampMillis, cmd.Payload)
 	case kindSeal:
 		res.Seal, err = m.seal()
+		return err
+	case kindVote, kindCertify, kindEvidence:
+		res.Attested, err = m.attest(&cmd)
 		return err
 	default:
 		return fmt.Errorf("%w: command kind %d is not known to this program: install the newer bizra that wrote it", ErrStop, cmd.Kind)

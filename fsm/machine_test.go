@@ -51,6 +51,14 @@ func (r *rig) apply(data []byte) fsm.Result {
 	return res[0]
 }
 
+// sealed makes a seal, and certifies it so that there is always room for the next.
+func (r *rig) sealed() {
+	r.t.Helper()
+	if s := r.apply(fsm.EncodeSeal()).Seal; s != nil {
+		r.apply(r.fed.Certify(s))
+	}
+}
+
 func (r *rig) submit(envs ...*pci.Envelope) []fsm.Receipt {
 	r.t.Helper()
 	var canonical [][]byte

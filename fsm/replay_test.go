@@ -87,7 +87,7 @@ func (w *workload) step(t *rapid.T) {
 		w.r.now += int64(rapid.IntRange(1, 400_000).Draw(t, "ms"))
 	}
 	if rapid.IntRange(0, 25).Draw(t, "seal") == 0 {
-		w.r.apply(fsm.EncodeSeal())
+		w.r.sealed()
 		return
 	}
 	var envs []*pci.Envelope

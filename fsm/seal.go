@@ -69,10 +69,14 @@ func sealKey(number int64) []byte {
 }
 
 // seal folds in what has changed and records what the ledger and the state are.
-// Where nothing was appended since the last seal it does nothing.
+// Where nothing was appended since the last seal, or too many seals wait for their
+// certificates, it does nothing.
 func (m *Machine) seal() (*Seal, error) {
 	if m.doc == nil {
 		return nil, nil
+	}
+	if full, err := m.sealsWaiting(); err != nil || full {
+		return nil, err
 	}
 	if last, err := sealAt(m.enc, m.txn, m.meta.Seals-1); err == nil && last.Size == m.log.Size() {
 		return nil, nil

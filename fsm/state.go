@@ -22,6 +22,13 @@ const (
 	keyDocument = 'B' // federation documents by digest
 	keySeal     = 'Z' // seals by number
 	keyMeta     = 'M' // Raft index applied; not a function of the ledger
+
+	// What the region has said about itself and others. Not functions of the ledger, so not in the
+	// commitment; in every snapshot.
+	keyAttest      = 'A' // what is certified
+	keyCertificate = 'C' // certificates by number of the seal
+	keyLock        = 'V' // ‖ region: the checkpoints that this region voted for
+	keyEvidence    = 'Q' // ‖ region: the evidence that it lied
 )
 
 // Names under keyState.

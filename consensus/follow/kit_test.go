@@ -92,9 +92,11 @@ func (o *origin) grow(n int) *origin {
 
 func (o *origin) seal() *origin {
 	o.t.Helper()
-	if o.apply(fsm.EncodeSeal()).Seal == nil {
+	s := o.apply(fsm.EncodeSeal()).Seal
+	if s == nil {
 		o.t.Fatal("nothing to seal")
 	}
+	o.apply(o.fed.Certify(s))
 	return o
 }
 

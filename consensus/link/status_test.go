@@ -22,7 +22,7 @@ func sealed(t testing.TB, n *network, seals int) *machine {
 	agent := n.fed.Agent("agent-1", startMillis)
 	for i := range seals {
 		m.submit(t, agent.Sign(fsm.ActionSessionOpen, map[string]any{"region": "a", "session": string(rune('a' + i))}, ""))
-		m.apply(t, fsm.EncodeSeal())
+		m.apply(t, n.fed.Certify(m.apply(t, fsm.EncodeSeal())[0].Seal))
 	}
 	return m
 }
