@@ -43,7 +43,7 @@ const (
 
 // How the four scores are combined.
 const (
-	Product   = "product"   // of the scores, each to the power of its weight
+	Product   = "product"   // of the scores; it has no weights
 	Geometric = "geometric" // the weighted geometric mean
 )
 
@@ -52,6 +52,7 @@ const (
 type Constitution struct {
 	Thresholds Thresholds
 	Limits     Limits
+	Breaker    Breaker
 	Composite  Composite
 	Terms      []Term // in the order in which they may use each other
 	Rules      []Rule // in the order in which they are asked
@@ -71,6 +72,20 @@ type Limits struct {
 	RefusalsPerMinute        int64 // entries that refuse, per agent and minute of log time
 	StateMismatchesPerMinute int64 // the same for STATE_MISMATCH, which honest agents run into
 	OpenRegistration         bool  // an unknown agent is registered by its first accepted proof
+}
+
+// Breaker says when an agent that keeps failing is slowed down, muted and tried again. A
+// reputation is in [0,1]: the belief of the agent's NTU over its outcomes times its measured SNR.
+type Breaker struct {
+	After              int64   // outcomes of an agent from which on it is judged
+	ThrottleBelow      float64 // reputation below which a clear agent is throttled
+	MuteBelow          float64 // reputation below which a throttled agent is muted; at most ThrottleBelow
+	RestoreAbove       float64 // reputation from which on it is clear again; above ThrottleBelow
+	ThrottledPerMinute int64   // entries of a throttled agent, or one on probation, per minute of log time
+	MuteAfter          int64   // outcomes of a throttled agent before it can be muted
+	MuteMillis         int64   // how long the first mute lasts, in log time; each one that follows twice as long
+	MuteMillisMax      int64   // at most
+	ProbationFailures  int64   // failures on probation that mute again
 }
 
 // Composite says how the four scores become one.
@@ -110,6 +125,8 @@ func withDefaults() Constitution {
 		Thresholds: Thresholds{IhsanMin: 0.95, SNRMin: 0.85, FateMin: 0.95, TimestampWindowMillis: 120_000,
 			NonceWindowMillis: 300_000, MeasuredSNRMargin: 0.10, MeasuredAfter: 20},
 		Limits:    Limits{RefusalsPerMinute: 60, StateMismatchesPerMinute: 6_000},
+		Breaker: Breaker{After: 12, ThrottleBelow: 0.25, MuteBelow: 0.2, RestoreAbove: 0.5, ThrottledPerMinute: 6, MuteAfter: 6,
+			MuteMillis: 300_000, MuteMillisMax: 3_600_000, ProbationFailures: 2},
 		Composite: Composite{Rule: Product, Weights: Weights{1, 1, 1, 1}},
 	}
 }
@@ -136,7 +153,16 @@ func (c *Constitution) Digest() [32]byte {
 // member, those that have their default included.
 func (c *Constitution) Canonical() []byte {
 	b := make([]byte, 0, 4<<10)
-	b = append(b, `{"composite":{"rule":`...)
+	b = appendInt(b, `{"breaker":{"after":`, c.Breaker.After)
+	b = appendInt(b, `,"mute_after":`, c.Breaker.MuteAfter)
+	b = appendFloat(b, `,"mute_below":`, c.Breaker.MuteBelow)
+	b = appendInt(b, `,"mute_ms":`, c.Breaker.MuteMillis)
+	b = appendInt(b, `,"mute_ms_max":`, c.Breaker.MuteMillisMax)
+	b = appendInt(b, `,"probation_failures":`, c.Breaker.ProbationFailures)
+	b = appendFloat(b, `,"restore_above":`, c.Breaker.RestoreAbove)
+	b = appendFloat(b, `,"throttle_below":`, c.Breaker.ThrottleBelow)
+	b = appendInt(b, `,"throttled_per_minute":`, c.Breaker.ThrottledPerMinute)
+	b = append(b, `},"composite":{"rule":`...)
 	b = pci.AppendString(b, c.Composite.Rule)
 	w := c.Composite.Weights
 	b = appendFloat(b, `,"weights":{"accountability":`, w.Accountability)

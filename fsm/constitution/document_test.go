@@ -76,7 +76,8 @@ func TestHashIsOfTheMeaning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const canonical = `{"composite":{"rule":"product","weights":{"accountability":1.0,"ethics":1.0,"fidelity":1.0,"transparency":1.0}},` +
+	const canonical = `{"breaker":{"after":12,"mute_after":6,"mute_below":0.2,"mute_ms":300000,"mute_ms_max":3600000,"probation_failures":2,"restore_above":0.5,"throttle_below":0.25,"throttled_per_minute":6},` +
+		`"composite":{"rule":"product","weights":{"accountability":1.0,"ethics":1.0,"fidelity":1.0,"transparency":1.0}},` +
 		`"limits":{"open_registration":false,"refusals_per_minute":60,"state_mismatches_per_minute":6000},` +
 		`"rules":[{"deny":"data.x == 1","dimension":"ethics","message":"No x.","name":"a"}],"terms":[],` +
 		`"thresholds":{"fate_min":0.95,"ihsan_min":0.95,"measured_after":20,"measured_snr_margin":0.1,"nonce_window_ms":300000,"snr_min":0.85,"timestamp_window_ms":120000},"version":2}`
@@ -225,11 +226,13 @@ func TestCanonicalRoundTrip(t *testing.T) {
 		window := rapid.Int64Range(1_000, 3_600_000).Draw(rt, "window")
 		text := rapid.StringMatching(`[^\s\pZ\pC\x{fffd}]{1,20}`)
 		c := constitution.Constitution{
-			Thresholds: constitution.Thresholds{IhsanMin: score.Draw(rt, "ihsan"), SNRMin: score.Draw(rt, "snr"), FateMin: score.Draw(rt, "fate"),
+			Thresholds: constitution.Thresholds{IhsanMin: score.Draw(rt, "ihsan"), SNRMin: score.Draw(rt, "snr"), FateMin: rapid.Float64Range(0.001, 1).Draw(rt, "fate"),
 				TimestampWindowMillis: window, NonceWindowMillis: 2*window + 1, MeasuredSNRMargin: score.Draw(rt, "margin"), MeasuredAfter: rapid.Int64Range(0, 1_000_000).Draw(rt, "after")},
 			Limits: constitution.Limits{RefusalsPerMinute: rapid.Int64Range(1, 1_000_000).Draw(rt, "refusals"),
 				StateMismatchesPerMinute: rapid.Int64Range(1, 1_000_000).Draw(rt, "mismatches"), OpenRegistration: rapid.Bool().Draw(rt, "open")},
-			Composite: constitution.Composite{Rule: rapid.SampledFrom([]string{constitution.Product, constitution.Geometric}).Draw(rt, "rule"),
+			Breaker: constitution.Breaker{After: 1, ThrottleBelow: rapid.Float64Range(0.1, 0.5).Draw(rt, "throttle"), MuteBelow: 0.1, RestoreAbove: rapid.Float64Range(0.6, 0.8).Draw(rt, "restore"),
+				ThrottledPerMinute: 2, MuteAfter: 3, MuteMillis: rapid.Int64Range(1_000, 5_000).Draw(rt, "mute"), MuteMillisMax: 6_000, ProbationFailures: 4},
+			Composite: constitution.Composite{Rule: constitution.Geometric,
 				Weights: constitution.Weights{Fidelity: weight.Draw(rt, "f"), Accountability: weight.Draw(rt, "a"), Transparency: weight.Draw(rt, "t"), Ethics: weight.Draw(rt, "e")}},
 			Rules: []constitution.Rule{{Name: "r", Dimension: constitution.Fidelity, Deny: "data.x == 1", Message: text.Draw(rt, "message")}},
 		}
@@ -237,7 +240,7 @@ func TestCanonicalRoundTrip(t *testing.T) {
 		if err != nil {
 			rt.Fatalf("%s: %v", c.Canonical(), err)
 		}
-		if !bytes.Equal(again.Canonical(), c.Canonical()) || again.Thresholds != c.Thresholds || again.Limits != c.Limits || again.Composite != c.Composite {
+		if !bytes.Equal(again.Canonical(), c.Canonical()) || again.Thresholds != c.Thresholds || again.Limits != c.Limits || again.Breaker != c.Breaker || again.Composite != c.Composite {
 			rt.Fatalf("%s became %s", c.Canonical(), again.Canonical())
 		}
 		// JSON is YAML.

@@ -102,7 +102,7 @@ func (r *reader) fault(n *node, path, format string, args ...any) {
 func readDocument(root *node) (*document, Problems) {
 	r := &reader{at: make(map[string]position)}
 	c := withDefaults()
-	m := r.mapping(root, "", "version", "thresholds", "limits", "composite", "terms", "rules")
+	m := r.mapping(root, "", "version", "thresholds", "limits", "breaker", "composite", "terms", "rules")
 	if m == nil {
 		return nil, r.problems
 	}
@@ -118,6 +118,7 @@ func readDocument(root *node) (*document, Problems) {
 		l.int("state_mismatches_per_minute", &c.Limits.StateMismatchesPerMinute, 1, countMax)
 		l.bool("open_registration", &c.Limits.OpenRegistration)
 	}
+	r.readBreaker(m.get("breaker"), &c.Breaker)
 	r.readComposite(m.get("composite"), &c.Composite)
 	c.Terms = r.readTerms(m.get("terms"))
 	c.Rules = r.readRules(m.get("rules"))
@@ -132,7 +133,9 @@ func (r *reader) readThresholds(n *node, t *Thresholds) {
 	}
 	m.float("ihsan_min", &t.IhsanMin, 1)
 	m.float("snr_min", &t.SNRMin, 1)
-	m.float("fate_min", &t.FateMin, 1)
+	if m.float("fate_min", &t.FateMin, 1); t.FateMin == 0 {
+		r.fault(m.get("fate_min"), "thresholds.fate_min", "is 0: it must be above, so that a rule can deny")
+	}
 	m.int("timestamp_window_ms", &t.TimestampWindowMillis, 1_000, 3_600_000)
 	m.int("nonce_window_ms", &t.NonceWindowMillis, 1_000, 24*3_600_000)
 	m.float("measured_snr_margin", &t.MeasuredSNRMargin, 1)
@@ -145,6 +148,38 @@ func (r *reader) readThresholds(n *node, t *Thresholds) {
 		}
 		r.fault(at, "thresholds.nonce_window_ms", "%d is too short: it must be longer than twice timestamp_window_ms, so at least %d",
 			t.NonceWindowMillis, 2*t.TimestampWindowMillis+1)
+	}
+}
+
+// muteMillisMax is a week: nobody is locked out for ever.
+const muteMillisMax = 7 * 24 * 3_600_000
+
+// restoreMax is below the reputation that an agent has which only succeeds, 0.83.
+const restoreMax = 0.8
+
+func (r *reader) readBreaker(n *node, b *Breaker) {
+	m := r.mapping(n, "breaker", "after", "throttle_below", "mute_below", "restore_above", "throttled_per_minute", "mute_after",
+		"mute_ms", "mute_ms_max", "probation_failures")
+	if m == nil {
+		return
+	}
+	m.int("after", &b.After, 1, countMax)
+	m.float("throttle_below", &b.ThrottleBelow, restoreMax)
+	m.float("mute_below", &b.MuteBelow, restoreMax)
+	m.float("restore_above", &b.RestoreAbove, restoreMax)
+	m.int("throttled_per_minute", &b.ThrottledPerMinute, 1, countMax)
+	m.int("mute_after", &b.MuteAfter, 1, countMax)
+	m.int("mute_ms", &b.MuteMillis, 1_000, muteMillisMax)
+	m.int("mute_ms_max", &b.MuteMillisMax, 1_000, muteMillisMax)
+	m.int("probation_failures", &b.ProbationFailures, 1, countMax)
+	switch {
+	case len(r.problems) > 0:
+	case b.MuteBelow > b.ThrottleBelow:
+		r.fault(n, "breaker.mute_below", "is %v: it must be at most throttle_below, which is %v", b.MuteBelow, b.ThrottleBelow)
+	case b.RestoreAbove <= b.ThrottleBelow:
+		r.fault(n, "breaker.restore_above", "is %v: it must be above throttle_below, which is %v", b.RestoreAbove, b.ThrottleBelow)
+	case b.MuteMillisMax < b.MuteMillis:
+		r.fault(n, "breaker.mute_ms_max", "is %d: it must be at least mute_ms, which is %d", b.MuteMillisMax, b.MuteMillis)
 	}
 }
 
@@ -167,8 +202,11 @@ func (r *reader) readComposite(n *node, c *Composite) {
 	w.float("accountability", &c.Weights.Accountability, weightMax)
 	w.float("transparency", &c.Weights.Transparency, weightMax)
 	w.float("ethics", &c.Weights.Ethics, weightMax)
-	if c.Weights == (Weights{}) {
+	switch {
+	case c.Weights == (Weights{}):
 		r.fault(m.get("weights"), "composite.weights", "all are 0: at least one must be above")
+	case c.Rule == Product && c.Weights != Weights{1, 1, 1, 1}:
+		r.fault(m.get("weights"), "composite.weights", "count only under the rule %s: under %s they are 1", Geometric, Product)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 
 	"github.com/zeebo/blake3"
 
+	"github.com/bizra/bizra/fsm/fate"
+	"github.com/bizra/bizra/fsm/ntu"
 	"github.com/bizra/bizra/pci"
 )
 
@@ -49,16 +51,33 @@ type Node struct {
 	Reason     string // "" where none was given
 	Data       Hash   // digest of the proof's payload.data
 	TimeMillis int64  // log time, Unix milliseconds
+	Judged            // what the layers below said of the step
+}
+
+// Judged is what NTU and FATE said of a step before it was taken. Both are nil for steps
+// that they do not judge, which are all but transitions.
+type Judged struct {
+	NTU  *ntu.State // of the session's unit, after the step's observation
+	Fate *Scored
+}
+
+// Scored is how a step fared in FATE.
+type Scored struct {
+	fate.Scores
+	Composite float64
 }
 
 // AppendCanonical appends the node's canonical JSON, which is what its hash covers.
-// The members ntu and fate are null in state version 1.
 func (n *Node) AppendCanonical(dst []byte) []byte {
 	dst = append(dst, `{"clock":`...)
 	dst = strconv.AppendUint(dst, n.Clock, 10)
 	dst = append(dst, `,"data":"`...)
 	dst = hex.AppendEncode(dst, n.Data[:])
-	dst = append(dst, `","fate":null,"ntu":null,"parents":[`...)
+	dst = append(dst, `","fate":`...)
+	dst = n.Fate.appendCanonical(dst)
+	dst = append(dst, `,"ntu":`...)
+	dst = AppendNTU(dst, n.NTU)
+	dst = append(dst, `,"parents":[`...)
 	for i, p := range n.Parents {
 		if i > 0 {
 			dst = append(dst, ',')
@@ -80,6 +99,51 @@ func (n *Node) AppendCanonical(dst []byte) []byte {
 	dst = append(dst, `,"type":"`...)
 	dst = append(dst, n.Type.String()...)
 	return append(dst, `"}`...)
+}
+
+func (s *Scored) appendCanonical(dst []byte) []byte {
+	if s == nil {
+		return append(dst, "null"...)
+	}
+	dst = pci.AppendFloat(append(dst, `{"accountability":`...), s.Accountability)
+	dst = pci.AppendFloat(append(dst, `,"composite":`...), s.Composite)
+	dst = pci.AppendFloat(append(dst, `,"ethics":`...), s.Ethics)
+	dst = pci.AppendFloat(append(dst, `,"fidelity":`...), s.Fidelity)
+	dst = pci.AppendFloat(append(dst, `,"transparency":`...), s.Transparency)
+	return append(dst, '}')
+}
+
+// AppendNTU appends the canonical JSON of a unit's state, null for none.
+func AppendNTU(dst []byte, s *ntu.State) []byte {
+	if s == nil {
+		return append(dst, "null"...)
+	}
+	dst = pci.AppendFloat(append(dst, `{"belief":`...), s.Belief)
+	dst = pci.AppendFloat(append(dst, `,"entropy":`...), s.Entropy)
+	dst = pci.AppendFloat(append(dst, `,"potential":`...), s.Potential)
+	return append(dst, '}')
+}
+
+// ReadNTU reads a member that [AppendNTU] has written.
+func ReadNTU(o *pci.Object, name string) *ntu.State {
+	if v, _ := o.Any(name); v.Kind() == pci.NullKind {
+		return nil
+	}
+	s := o.Object(name)
+	state := &ntu.State{Belief: s.Float("belief"), Entropy: s.Float("entropy"), Potential: s.Float("potential")}
+	_ = s.Done()
+	return state
+}
+
+func readScored(o *pci.Object, name string) *Scored {
+	if v, _ := o.Any(name); v.Kind() == pci.NullKind {
+		return nil
+	}
+	s := o.Object(name)
+	scored := &Scored{Composite: s.Float("composite"), Scores: fate.Scores{Fidelity: s.Float("fidelity"),
+		Accountability: s.Float("accountability"), Transparency: s.Float("transparency"), Ethics: s.Float("ethics")}}
+	_ = s.Done()
+	return scored
 }
 
 // Hash is the node's name.
@@ -113,8 +177,7 @@ func ParseNode(canonical []byte) (*Node, error) {
 	n.State, n.Type, n.TimeMillis, n.Clock = state, typ, time, uint64(max(clock, 0))
 	data, dataErr := ParseHash(f.Text("data", 64))
 	n.Data = data
-	f.Null("fate")
-	f.Null("ntu")
+	n.Fate, n.NTU = readScored(f, "fate"), ReadNTU(f, "ntu")
 	for _, p := range f.Array("parents", TipsMax) {
 		h, err := ParseHash(p.String())
 		if err != nil {

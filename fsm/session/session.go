@@ -70,6 +70,7 @@ type Step struct {
 	Session    string
 	Data       Hash
 	TimeMillis int64
+	Judged
 }
 
 // Nodes looks up nodes by their hash; it returns an error for one that is not there.
@@ -104,7 +105,7 @@ func (s *Session) MayMove(agent string) error {
 // CheckHead is the STATE gate: the head that the sender acts on must be a tip,
 // and of a merge one of its heads, which must all be tips.
 func (s *Session) CheckHead(st *Step) error {
-	if _, ok := s.tip(st.StateHash); !ok {
+	if _, ok := s.Tip(st.StateHash); !ok {
 		return refuse(pci.RejectStateMismatch, ReasonNotATip)
 	}
 	if st.Type != Merge {
@@ -114,7 +115,7 @@ func (s *Session) CheckHead(st *Step) error {
 		return refuse(pci.RejectStateMismatch, ReasonStateNotAHead)
 	}
 	for _, h := range st.Heads {
-		if _, ok := s.tip(h); !ok {
+		if _, ok := s.Tip(h); !ok {
 			return refuse(pci.RejectStateMismatch, ReasonHeadNotATip)
 		}
 	}
@@ -125,12 +126,12 @@ func (s *Session) CheckHead(st *Step) error {
 // [Session.CheckHead] have passed: it returns the session as it is afterwards and the new node,
 // and leaves s alone. Errors are [*pci.Reject], or what nodes returned.
 func (s *Session) Apply(st *Step, nodes Nodes) (*Session, *Node, error) {
-	tip, ok := s.tip(st.StateHash)
+	tip, ok := s.Tip(st.StateHash)
 	if !ok {
 		return nil, nil, refuse(pci.RejectStateMismatch, ReasonNotATip)
 	}
 	n := &Node{Parents: []Hash{tip.Hash}, Region: st.Region, Session: s.ID, Clock: tip.Clock + 1, State: tip.State,
-		Type: st.Type, Reason: st.Reason, Data: st.Data, TimeMillis: st.TimeMillis}
+		Type: st.Type, Reason: st.Reason, Data: st.Data, TimeMillis: st.TimeMillis, Judged: st.Judged}
 	consumed := []Hash{tip.Hash}
 	switch st.Type {
 	case Standard, Recovery:
@@ -179,7 +180,7 @@ func (s *Session) merge(st *Step, n *Node) error {
 	n.Parents = slices.Clone(st.Heads)
 	slices.SortFunc(n.Parents, Hash.Compare)
 	for _, h := range n.Parents {
-		t, ok := s.tip(h)
+		t, ok := s.Tip(h)
 		if !ok {
 			return refuse(pci.RejectStateMismatch, ReasonHeadNotATip)
 		}
@@ -218,7 +219,8 @@ func (s *Session) advance(n *Node, consumed []Hash, nodes Nodes) (*Session, *Nod
 	return &next, n, nil
 }
 
-func (s *Session) tip(h Hash) (Tip, bool) {
+// Tip finds a tip by its hash.
+func (s *Session) Tip(h Hash) (Tip, bool) {
 	i, ok := slices.BinarySearchFunc(s.Tips, h, func(t Tip, h Hash) int { return t.Hash.Compare(h) })
 	if !ok {
 		return Tip{}, false
