@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 
+	"github.com/bizra/bizra/fsm/budget"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/fsm/session"
 	"github.com/bizra/bizra/pci"
@@ -35,6 +37,7 @@ const (
 	agentIDBytesMax = 256
 	ownerBytesMax   = 256
 	wordsBytesMax   = 1024
+	aboutBytesMax   = 4 << 10 // a description or a rationale
 	metaMembersMax  = 64
 	voterNameBytes  = 80
 )
@@ -46,6 +49,7 @@ type action struct {
 	name     string
 	operator bool // only an operator of the region may
 	step     session.Step
+	work     work // of a transition
 	register Agent
 	revoke   string // agent_id
 	voter    voterChange
@@ -200,9 +204,6 @@ func hashes(o *pci.Object, name string, countMax int) []session.Hash {
 	return hs
 }
 
-// readTransition checks the whole form of a transition. What operation, intent,
-// input, meta, observation, task and use mean is decided by the governance layers;
-// here they must only have the right types.
 func (a *action) readTransition(o *pci.Object) {
 	to, ok := session.ParseState(o.Text("to", 16))
 	if !ok || to == session.Init {
@@ -217,28 +218,70 @@ func (a *action) readTransition(o *pci.Object) {
 		o.Fault("data.type %q of a transition must be standard or recovery", typ)
 	}
 	a.step.Reason = o.OptionalText("reason", session.ReasonBytesMax)
-	for _, name := range []string{"operation", "operation_type", "intent", "task"} {
-		o.OptionalText(name, wordsBytesMax)
+	w := &a.work
+	w.operation.Name, w.operation.Type = o.OptionalText("operation", wordsBytesMax), o.OptionalText("operation_type", wordsBytesMax)
+	w.operation.Intent = o.OptionalText("intent", wordsBytesMax)
+	if w.task, ok = budget.ParseTask(o.OptionalText("task", wordsBytesMax)); !ok {
+		o.Fault("data.task is no task that a budget is known for: %s", taskNames())
 	}
-	o.Any("input")
+	w.input, _ = o.Any("input")
+	w.operation.HasInput = w.input.Kind() != pci.NullKind
 	if o.Has("meta") {
-		if meta, _ := o.Any("meta"); meta.Kind() != pci.ObjectKind || len(meta.Members()) > metaMembersMax {
-			o.Fault("data.meta must be an object of at most %d members", metaMembersMax)
-		}
+		meta, _ := o.Any("meta")
+		w.readMeta(o, meta)
 	}
 	if o.Has("observation") {
-		if f := o.Float("observation"); !(f >= 0 && f <= 1) {
+		w.observation, w.observed = o.Float("observation"), true
+		if !(w.observation >= 0 && w.observation <= 1) {
 			o.Fault("data.observation must be from 0 to 1")
 		}
 	}
 	if o.Has("use") {
 		use := o.Object("use")
-		for _, name := range []string{"tokens", "time_ms"} {
-			if use.OptionalInt(name, 0) < 0 {
-				o.Fault("data.use.%s must not be negative", name)
-			}
+		w.use = budget.Use{Tokens: use.OptionalInt("tokens", 0), TimeMillis: use.OptionalInt("time_ms", 0)}
+		if w.use.Tokens < 0 || w.use.TimeMillis < 0 {
+			o.Fault("data.use must not be negative")
 		}
 		_ = use.Done()
+	}
+}
+
+func taskNames() string {
+	names := make([]string, 0, budget.Consensus+1)
+	for t := budget.Transform; t <= budget.Consensus; t++ {
+		names = append(names, t.String())
+	}
+	return strings.Join(names, ", ")
+}
+
+// readMeta reads the members of meta that the layers look at; others are the sender's own.
+func (w *work) readMeta(o *pci.Object, meta pci.Value) {
+	if meta.Kind() != pci.ObjectKind || len(meta.Members()) > metaMembersMax {
+		o.Fault("data.meta must be an object of at most %d members", metaMembersMax)
+		return
+	}
+	w.operation.HasMetadata = len(meta.Members()) > 0
+	text := func(name string) bool {
+		v, ok := meta.Get(name)
+		if ok && (v.Kind() != pci.StringKind || len(v.String()) > aboutBytesMax) {
+			o.Fault("data.meta.%s must be a text of at most %d bytes", name, aboutBytesMax)
+		}
+		return ok && v.String() != ""
+	}
+	flag := func(name string) bool {
+		v, ok := meta.Get(name)
+		if ok && v.Kind() != pci.BoolKind {
+			o.Fault("data.meta.%s must be true or false", name)
+		}
+		return ok && v.Kind() == pci.BoolKind && v.Bool()
+	}
+	w.operation.HasDescription, w.operation.HasRationale = text("description"), text("rationale")
+	w.operation.PIIDetected, w.operation.ToxicityDetected = flag("pii_detected"), flag("toxicity_detected")
+	w.operation.EthicsViolation = flag("ethics_violation")
+	if v, ok := meta.Get("knowledge_gap"); ok {
+		if w.gap, w.hasGap = v.Float64(); v.Kind() != pci.NumberKind || !(w.gap >= 0 && w.gap <= 1) {
+			o.Fault("data.meta.knowledge_gap must be a number from 0 to 1")
+		}
 	}
 }
 

@@ -171,7 +171,7 @@ func TestExtremeEnvelopesBecomeEntries(t *testing.T) {
 		deep = []any{deep}
 	}
 	step := func(input any) *pci.Envelope {
-		return a.Sign("session.transition", map[string]any{"session": "s", "to": "active", "reason": strings.Repeat("\x01", 1024), "input": input}, head)
+		return a.Sign("session.transition", to("s", "active", "reason", strings.Repeat("\x01", 1024), "input", input), head)
 	}
 	long := pci.EnvelopeBytesMax - len(step("").Canonical())
 	for name, input := range map[string]any{"deepest": deep, "longest": strings.Repeat("x", long), "escaped": strings.Repeat("\u2028", long/6)} {
@@ -213,7 +213,7 @@ func (r *rig) m0(head string) string {
 // A refused rollback is not limited in number beyond RATE_LIMITED, so what it costs every
 // voter must not grow with the session.
 func TestRollbackToNowhereIsCheap(t *testing.T) {
-	r, counting := newCountingRig(t, testfed.New(1, 3))
+	r, counting := newCountingRig(t, testfed.New(1, 3, testfed.Lenient))
 	a := r.registered("alice")
 	rec := r.want(pci.Success, a.Sign("session.open", open("s"), ""))
 	other := r.want(pci.Success, a.Sign("session.open", open("t"), ""))

@@ -195,10 +195,11 @@ func (m *Machine) checkNodes(ctx context.Context, v *View) error {
 		if !ok {
 			return nil
 		}
-		var s session.Session
-		if err := m.enc.dec.Unmarshal(value, &s); err != nil {
+		var rec sessionRecord
+		if err := m.enc.dec.Unmarshal(value, &rec); err != nil {
 			return err
 		}
+		s := &rec.Session
 		for _, t := range append(s.Tips, s.Last) {
 			node, err := (nodes{v.snap}).Node(t.Hash)
 			if err != nil {

@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 
+	"github.com/bizra/bizra/fsm/constitution"
 	"github.com/bizra/bizra/fsm/ledger"
-	"github.com/bizra/bizra/fsm/session"
 	"github.com/bizra/bizra/pci"
 )
 
@@ -18,6 +19,7 @@ func hexOf(b []byte) string { return hex.EncodeToString(b) }
 const (
 	EntryProof   = "proof"   // an envelope and what became of it
 	EntryGenesis = "genesis" // the first: the document and the state version in force from here on
+	EntryBreaker = "breaker" // an agent is throttled, muted, on probation or clear from here on
 )
 
 const (
@@ -26,18 +28,6 @@ const (
 	// own limit is above it, which a test holds.
 	entryOverheadMax = 8 << 10
 )
-
-// Outcome is what the state machine decided about an entry.
-type Outcome struct {
-	Code           pci.Code
-	Reason         string // token; "" if accepted
-	Session        string // "" where the action concerns none
-	Head           string // the node made, if any
-	State          string // that node's state
-	DocumentDigest string // genesis: the federation document in force
-	Document       int64  // genesis: its version
-	StateVersion   int64  // genesis: the rules in force
-}
 
 // Entry is one leaf of the ledger.
 type Entry struct {
@@ -72,29 +62,6 @@ func (e *Entry) AppendCanonical(b []byte) []byte {
 	return append(b, '}')
 }
 
-func (o *Outcome) appendCanonical(b []byte, kind string) []byte {
-	if kind == EntryGenesis {
-		b = append(b, `{"document":`...)
-		b = strconv.AppendInt(b, o.Document, 10)
-		b = append(b, `,"document_digest":"`...)
-		b = append(b, o.DocumentDigest...)
-		b = append(b, `","state_version":`...)
-		b = strconv.AppendInt(b, o.StateVersion, 10)
-		return append(b, '}')
-	}
-	b = append(b, `{"code":`...)
-	b = strconv.AppendUint(b, uint64(o.Code), 10)
-	b = append(b, `,"head":"`...)
-	b = append(b, o.Head...)
-	b = append(b, `","reason":"`...)
-	b = append(b, o.Reason...)
-	b = append(b, `","session":`...)
-	b = pci.AppendString(b, o.Session)
-	b = append(b, `,"state":"`...)
-	b = append(b, o.State...)
-	return append(b, `"}`...)
-}
-
 // ParseEntry reads a leaf's data. It refuses an unknown version or kind, and every
 // form but the canonical one.
 func ParseEntry(data []byte) (*Entry, error) {
@@ -114,9 +81,9 @@ func ParseEntry(data []byte) (*Entry, error) {
 		if env.Kind() != pci.ObjectKind {
 			o.Fault("an entry of kind proof has an envelope")
 		}
-	case EntryGenesis:
+	case EntryGenesis, EntryBreaker:
 		if env.Kind() != pci.NullKind {
-			o.Fault("an entry of kind genesis has no envelope")
+			o.Fault("an entry of kind %s has no envelope", e.Kind)
 		}
 	default:
 		o.Fault("entry kind %q is not known to this program: a newer bizra may read it", e.Kind)
@@ -135,23 +102,6 @@ func ParseEntry(data []byte) (*Entry, error) {
 	return e, nil
 }
 
-func readOutcome(o *pci.Object, kind string) Outcome {
-	var out Outcome
-	if kind == EntryGenesis {
-		out = Outcome{Document: o.Int("document"), DocumentDigest: o.Text("document_digest", 64), StateVersion: o.Int("state_version")}
-	} else {
-		code := o.Int("code")
-		if code < 0 || code > 104 {
-			o.Fault("outcome.code %d is no reject code", code)
-			code = 0
-		}
-		out = Outcome{Code: pci.Code(code), Head: o.Text("head", 64), Reason: o.Text("reason", 64),
-			Session: o.Text("session", session.IDBytesMax), State: o.Text("state", 16)}
-	}
-	_ = o.Done()
-	return out
-}
-
 // leaf is the entry with the names under which the ledger finds it.
 func (e *Entry) leaf(data []byte) ledger.Appended {
 	if e.Envelope == nil {
@@ -161,9 +111,19 @@ func (e *Entry) leaf(data []byte) ledger.Appended {
 	return ledger.Appended{Data: data, Digest: &digest, EnvelopeID: e.Envelope.EnvelopeID}
 }
 
-// receipt is what the entry tells the sender of its proof.
-func (e *Entry) receipt() Receipt {
-	return Receipt{Digest: e.Envelope.Digest(), EnvelopeID: e.Envelope.EnvelopeID, Code: e.Outcome.Code, Reason: e.Outcome.Reason,
+// receipt is what the entry tells the sender of its proof. Of the constitution, nil if none is at
+// hand, it takes the message of a rule that denied, if that is the one that denied.
+func (e *Entry) receipt(law *constitution.Constitution) Receipt {
+	o := &e.Outcome
+	r := Receipt{Digest: e.Envelope.Digest(), EnvelopeID: e.Envelope.EnvelopeID, Code: o.Code, Reason: o.Reason,
 		Region: e.Region, HasEntry: true, Index: e.Index, TimeMillis: e.TimeMillis, Action: e.Envelope.Payload.Action,
-		AgentID: e.Envelope.Sender.AgentID, Session: e.Outcome.Session, Head: e.Outcome.Head, State: e.Outcome.State}
+		AgentID: e.Envelope.Sender.AgentID, Session: o.Session, Head: o.Head, State: o.State,
+		NTU: o.NTU, Fate: o.Fate, Budget: o.Budget, Agent: o.Agent}
+	if o.Fate == nil || o.Fate.Rule == "" || law == nil {
+		return r
+	}
+	if i := slices.IndexFunc(law.Rules, func(rule constitution.Rule) bool { return rule.Name == o.Fate.Rule }); i >= 0 && law.PolicyHash() == e.Envelope.Payload.PolicyHash {
+		r.RuleMessage = law.Rules[i].Message
+	}
+	return r
 }

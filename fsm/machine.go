@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/bizra/bizra/fsm/constitution"
+	"github.com/bizra/bizra/fsm/fate"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/fsm/ledger"
 	"github.com/bizra/bizra/fsm/prefixtree"
@@ -26,6 +27,9 @@ type Config struct {
 	// this node goes by. A machine that follows entries needs it, since a genesis entry only
 	// names its document; where it is set, a document that it does not know stops the machine.
 	Document func(digest [32]byte) ([]byte, bool)
+	// Observer, if any, is told when a proof enters and leaves a layer: the machine itself has no clock to
+	// say what a layer costs.
+	Observer Observer
 }
 
 // Machine is the state machine of one region over one store. Apply, ApplyEntries
@@ -43,6 +47,7 @@ type Machine struct {
 	doc     *federation.Document // in force; nil before genesis
 	region  *federation.Region
 	policy  *constitution.Policy // of the document, compiled once
+	fate    fate.Policy
 	law     *constitution.Constitution
 	limits  pci.Thresholds
 	docKeys map[[32]byte]struct{} // every key of the document, none of which may be an agent's
@@ -94,9 +99,21 @@ func (m *Machine) reload() (err error) {
 	return m.loadPending()
 }
 
+// knownState refuses rules that this program does not know.
+func knownState(version int64) error {
+	switch {
+	case version < StateVersion:
+		return fmt.Errorf("%w: state version %d is in force, which was never released, and this program knows version %d: found the region anew", ErrStop, version, StateVersion)
+	case version > StateVersion:
+		return fmt.Errorf("%w: state version %d is in force, and this program knows version %d: install the newer bizra that knows it", ErrStop, version, StateVersion)
+	default:
+		return nil
+	}
+}
+
 func (m *Machine) loadDocument() error {
-	if m.head.StateVersion != StateVersion {
-		return fmt.Errorf("%w: state version %d is in force, and this program knows version %d: install the bizra that knows it", ErrStop, m.head.StateVersion, StateVersion)
+	if err := knownState(m.head.StateVersion); err != nil {
+		return err
 	}
 	if err := m.goesBy(m.head.DocumentDigest); err != nil {
 		return err
@@ -146,6 +163,9 @@ func (m *Machine) adopt(doc *federation.Document) error {
 		return err
 	}
 	law := policy.Constitution()
+	if m.fate, err = FatePolicy(&law); err != nil {
+		return err
+	}
 	m.doc, m.region, m.policy, m.law, m.limits = doc, region, policy, &law, law.PCI()
 	m.inForce.Store(&documentInForce{doc.Digest(), doc})
 	m.docKeys = map[[32]byte]struct{}{}

@@ -3,6 +3,7 @@ package fsm_test
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"testing"
 
 	"github.com/bizra/bizra/fsm"
@@ -112,7 +113,9 @@ func open(session string, more ...string) map[string]any {
 	return d
 }
 
-func to(session, state string) map[string]any { return map[string]any{"session": session, "to": state} }
+func to(session, state string, more ...any) map[string]any {
+	return testfed.Transition(session, state, more...)
+}
 
 func TestSessionFromOpenToTerminated(t *testing.T) {
 	r := newRig(t, testfed.New(1, 3))
@@ -192,7 +195,7 @@ func TestRetryGetsItsFirstReceipt(t *testing.T) {
 	}{{opened, first}, {refused, second}} {
 		got := r.submit(c.env, c.env)
 		c.want.Repeated = true
-		if got[0] != c.want || got[1] != c.want {
+		if !reflect.DeepEqual(got[0], c.want) || !reflect.DeepEqual(got[1], c.want) {
 			t.Fatalf("retry got %+v, want %+v", got, c.want)
 		}
 	}
@@ -245,7 +248,7 @@ func (r *rig) count(prefix []byte) (n int) {
 }
 
 func TestRefusalsAreLimitedPerMinute(t *testing.T) {
-	r := newRig(t, testfed.New(1, 3))
+	r := newRig(t, testfed.New(1, 3, testfed.Lenient))
 	a, b := r.registered("alice"), r.registered("bob")
 	low := func(d *pci.Draft) { d.IhsanScore = 0 }
 	for i := range 60 {

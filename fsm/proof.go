@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/bizra/bizra/fsm/constitution"
 	"github.com/bizra/bizra/fsm/ledger"
 	"github.com/bizra/bizra/fsm/session"
 	"github.com/bizra/bizra/fsm/store"
@@ -12,6 +13,17 @@ import (
 )
 
 const minuteMillis = 60_000
+
+// judgement is one proof on its way through the gates.
+type judgement struct {
+	env     *pci.Envelope
+	act     *action
+	who     sender
+	t       int64     // log time
+	conduct *conduct  // of the agent; nil for an operator
+	limited *Standing // of an agent whose breaker lets nothing pass
+	out     Outcome
+}
 
 // proof puts one proof through the gates. An error is a fault of this replica; a
 // refusal is a receipt.
@@ -21,42 +33,100 @@ func (m *Machine) proof(env *pci.Envelope, stamp int64, res *Result) (Receipt, e
 		rec.Code, rec.Reason = pci.RejectInternalError, "the region is not founded yet"
 		return rec, nil
 	}
-	first, found, err := receiptOf(m.txn, rec.Digest)
+	first, found, err := receiptOf(m.txn, rec.Digest, m.law)
 	if err != nil || found {
 		first.Repeated = true
 		return first, err
 	}
-	t := max(m.head.TimeMillis, stamp)
-	act, who, err := m.admit(env, t)
+	j := &judgement{env: env, t: max(m.head.TimeMillis, stamp)}
+	err = m.admit(j)
+	if err == nil {
+		err = m.runBreaker(j)
+	}
 	var rej *pci.Reject
 	if errors.As(err, &rej) {
-		rec.Code, rec.Reason = rej.Code, rej.Detail
+		rec.Code, rec.Reason, rec.Agent = rej.Code, rej.Detail, j.limited
 		return rec, nil
 	}
 	if err != nil {
 		return rec, err
 	}
-	out := Outcome{Session: act.step.Session}
-	err = m.judge(env, act, who, t, &out)
+	limited, err := m.decide(j, res)
+	if err != nil {
+		return rec, err
+	}
+	if limited {
+		rec.Code, rec.Reason = pci.RejectRateLimited, "too many refused proofs of this agent in this minute"
+		return rec, nil
+	}
+	return m.append(&Entry{Kind: EntryProof, Region: m.cfg.Region, Index: m.log.Size(), TimeMillis: j.t, Envelope: env, Outcome: j.out})
+}
+
+// decide fills in the outcome and takes up what follows from it; limited says that the proof is one
+// refusal too many and makes no entry.
+func (m *Machine) decide(j *judgement, res *Result) (limited bool, err error) {
+	j.out = Outcome{Session: j.act.step.Session}
+	err = m.judge(j)
+	var rej *pci.Reject
 	switch {
 	case errors.As(err, &rej):
 		m.scratch.Reset()
-		out.Code, out.Reason = rej.Code, rej.Detail
-		limited, err := m.countRefusal(env.Sender.PublicKey, rej.Code, t)
-		if err != nil {
-			return rec, err
-		}
-		if limited {
-			rec.Code, rec.Reason = pci.RejectRateLimited, "too many refused proofs of this agent in this minute"
-			return rec, nil
+		j.out.refused(rej)
+		if limited, err := m.countRefusal(j.env.Sender.PublicKey, rej.Code, j.t); limited || err != nil {
+			return limited, err
 		}
 	case err != nil:
-		return rec, err
+		return false, err
 	default:
 		m.scratch.Merge()
-		m.note(act, res)
+		m.note(j.act, res)
 	}
-	return m.append(&Entry{Kind: EntryProof, Region: m.cfg.Region, Index: m.log.Size(), TimeMillis: t, Envelope: env, Outcome: out})
+	return false, m.recordConduct(j)
+}
+
+// refused takes out of an outcome what did not happen.
+func (o *Outcome) refused(rej *pci.Reject) {
+	o.Code, o.Reason = rej.Code, rej.Detail
+	o.Head, o.State, o.NTU = "", "", nil
+	if o.Budget != nil && o.Budget.Over == nil {
+		o.Budget = nil
+	}
+}
+
+// recordConduct counts the outcome for its agent, and shows in it how the agent stands then.
+func (m *Machine) recordConduct(j *judgement) error {
+	if j.who.operator || j.who.newcomer && j.out.Code != pci.Success {
+		return nil
+	}
+	defer m.layer(LayerConduct)()
+	c := j.conduct
+	measured, value := j.measured()
+	if err := c.take(j.t, j.out.Code, measured, value); err != nil {
+		return err
+	}
+	j.out.Agent = c.standing(j.t, m.law)
+	if j.out.Reason == reasonSNRMeasured {
+		j.out.Agent.EnoughMillis = c.enoughMillis(j.t, j.env.Metadata.SNRScore, m.law.Thresholds.MeasuredSNRMargin)
+	}
+	return m.saveConduct(j.who.agent.ID, c)
+}
+
+// measured says whether a proof is an outcome by which its agent is measured, and which: 1 for a transition
+// taken, 0 for one to failed and for a refusal. Refusals that tell nothing of the work do not count;
+// nor do the actions that FATE does not score, by which a record could be washed clean.
+func (j *judgement) measured() (measured bool, value float64) {
+	switch {
+	case j.out.Code == pci.Success && j.act.name != ActionSessionTransition:
+		return false, 0
+	case j.out.Code == pci.Success && j.act.step.To != session.Failed:
+		return true, 1
+	case j.out.Code == pci.Success:
+		return true, 0
+	case j.out.Code == pci.RejectStateMismatch, j.out.Code == pci.RejectRoleViolation, j.out.Reason == reasonSNRMeasured:
+		return false, 0
+	default:
+		return true, 0
+	}
 }
 
 // clip bounds what a receipt repeats of an action that no state version knows.
@@ -77,7 +147,7 @@ func (m *Machine) note(act *action, res *Result) {
 }
 
 // receiptOf finds the first receipt of an envelope that has become an entry.
-func receiptOf(g store.Getter, digest [32]byte) (Receipt, bool, error) {
+func receiptOf(g store.Getter, digest [32]byte, law *constitution.Constitution) (Receipt, bool, error) {
 	index, err := ledger.IndexByDigest(g, digest)
 	if errors.Is(err, store.ErrNotFound) {
 		return Receipt{}, false, nil
@@ -93,7 +163,7 @@ func receiptOf(g store.Getter, digest [32]byte) (Receipt, bool, error) {
 	if err != nil {
 		return Receipt{}, false, err
 	}
-	return e.receipt(), true, nil
+	return e.receipt(law), true, nil
 }
 
 // sender is who signed a proof, as the state knows it.
@@ -105,26 +175,30 @@ type sender struct {
 
 // admit runs the gates whose refusals make no entry: form of the data, agent
 // known, TIMESTAMP, REPLAY.
-func (m *Machine) admit(env *pci.Envelope, t int64) (*action, sender, error) {
-	act, err := readAction(env, m.cfg.Region)
-	if err != nil {
-		return nil, sender{}, err
+func (m *Machine) admit(j *judgement) (err error) {
+	env, t := j.env, j.t
+	if j.act, err = readAction(env, m.cfg.Region); err != nil {
+		return err
 	}
-	who, err := m.sender(env)
-	if err != nil {
-		return nil, who, err
+	if j.who, err = m.sender(env); err != nil {
+		return err
 	}
 	if err := env.CheckTime(t, m.limits); err != nil {
-		return nil, who, err
+		return err
 	}
+	window := m.law.Thresholds.NonceWindowMillis
 	b, err := m.txn.Get(nonceKey(env.Nonce))
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return nil, who, fmt.Errorf("look up a nonce: %w", err)
+		return fmt.Errorf("look up a nonce: %w", err)
 	}
-	if err == nil && t-int64(binary.BigEndian.Uint64(b[8:])) < m.law.Thresholds.NonceWindowMillis { //nolint:gosec // written from an int64
-		return nil, who, refusef(pci.RejectNonceReplay, "another proof used this nonce less than %d s of log time ago; sign again with a new one", m.law.Thresholds.NonceWindowMillis/1000)
+	if err == nil && t-int64(binary.BigEndian.Uint64(b[8:])) < window { //nolint:gosec // written from an int64
+		return refusef(pci.RejectNonceReplay, "another proof used this nonce less than %d s of log time ago; sign again with a new one", window/1000)
 	}
-	return act, who, nil
+	if j.who.operator {
+		return nil
+	}
+	j.conduct, err = loadConduct(m.enc, m.txn, j.who.agent.ID)
+	return err
 }
 
 func (m *Machine) sender(env *pci.Envelope) (sender, error) {
@@ -160,17 +234,11 @@ func (m *Machine) sender(env *pci.Envelope) (sender, error) {
 
 // judge runs the gates whose refusals are entries, and the action itself, on the
 // scratch copy. Rejects carry a reason token.
-func (m *Machine) judge(env *pci.Envelope, act *action, who sender, t int64, out *Outcome) error {
-	if err := env.CheckScores(m.limits); err != nil {
-		reason := reasonIhsan
-		if pci.CodeOf(err) == pci.RejectSNRBelowMin {
-			reason = reasonSNR
-		}
-		return &pci.Reject{Code: pci.CodeOf(err), Detail: reason}
+func (m *Machine) judge(j *judgement) error {
+	if err := m.checkClaims(j); err != nil {
+		return err
 	}
-	if err := env.CheckPolicy(m.limits); err != nil {
-		return &pci.Reject{Code: pci.CodeOf(err), Detail: reasonPolicy}
-	}
+	env, act, who := j.env, j.act, &j.who
 	switch {
 	case act.operator && !who.operator:
 		return &pci.Reject{Code: pci.RejectRoleViolation, Detail: reasonOperatorsOnly}
@@ -180,22 +248,42 @@ func (m *Machine) judge(env *pci.Envelope, act *action, who sender, t int64, out
 		return &pci.Reject{Code: pci.RejectRoleViolation, Detail: reasonAgentType}
 	}
 	if who.newcomer {
-		if err := m.putAgent(who.agent, t); err != nil {
+		if err := m.putAgent(who.agent, j.t); err != nil {
 			return err
 		}
 	}
 	switch act.name {
 	case ActionAgentRegister:
-		return m.registerAgent(act.register, t)
+		return m.registerAgent(act.register, j.t)
 	case ActionAgentRevoke:
-		return m.revokeAgent(act.revoke, t)
+		return m.revokeAgent(act.revoke, j.t)
 	case ActionRegionVoter:
 		return m.changeVoters(&act.voter)
 	default:
-		act.step.TimeMillis = t
+		act.step.TimeMillis = j.t
 		act.step.Data = session.Hash(pci.DigestOf(env.Payload.Data))
-		return m.moveSession(&act.step, env.Payload.StateHash, out)
+		return m.moveSession(j)
 	}
+}
+
+// checkClaims runs the gates IHSAN, SNR and POLICY.
+func (m *Machine) checkClaims(j *judgement) error {
+	defer m.layer(LayerClaims)()
+	if err := j.env.CheckScores(m.limits); err != nil {
+		reason := reasonIhsan
+		if pci.CodeOf(err) == pci.RejectSNRBelowMin {
+			reason = reasonSNR
+		}
+		return &pci.Reject{Code: pci.CodeOf(err), Detail: reason}
+	}
+	th := &m.law.Thresholds
+	if j.conduct != nil && j.env.Metadata.SNRScore > j.conduct.claimMax(j.t, th.MeasuredSNRMargin, th.MeasuredAfter)+claimTolerance {
+		return &pci.Reject{Code: pci.RejectSNRBelowMin, Detail: reasonSNRMeasured}
+	}
+	if err := j.env.CheckPolicy(m.limits); err != nil {
+		return &pci.Reject{Code: pci.CodeOf(err), Detail: reasonPolicy}
+	}
+	return nil
 }
 
 // countRefusal counts a refusal that would become an entry; limited says that the
@@ -222,6 +310,7 @@ func (m *Machine) countRefusal(key [32]byte, code pci.Code, t int64) (limited bo
 
 // append makes the entry a leaf, remembers its nonce and moves log time.
 func (m *Machine) append(e *Entry) (Receipt, error) {
+	defer m.layer(LayerLedger)()
 	m.written = e.AppendCanonical(make([]byte, 0, 2<<10))
 	if _, err := m.log.Append(m.txn, e.leaf(m.written)); err != nil {
 		return Receipt{}, fmt.Errorf("append entry %d: %w", e.Index, err)
@@ -238,5 +327,5 @@ func (m *Machine) append(e *Entry) (Receipt, error) {
 	if e.Envelope == nil {
 		return Receipt{}, nil
 	}
-	return e.receipt(), nil
+	return e.receipt(m.law), nil
 }

@@ -13,6 +13,7 @@ import (
 const (
 	reasonIhsan         = "ihsan-below-min"
 	reasonSNR           = "snr-below-min"
+	reasonSNRMeasured   = "snr-above-measured"
 	reasonPolicy        = "policy-hash-differs"
 	reasonOperatorsOnly = "operators-only"
 	reasonAgentsOnly    = "agents-only"
@@ -27,6 +28,11 @@ const (
 	reasonVoterIDSpent  = "voter-id-spent"
 	reasonVotersFull    = "too-many-voters"
 	reasonLastVoter     = "last-voter"
+	reasonFate          = "fate-below-min"
+	reasonFateRule      = "fate-rule-denies"
+	reasonBudgetNone    = "budget-none"
+	reasonBudgetOver    = "budget-exceeded"
+	reasonBreaker       = "breaker" // of a refusal without an entry
 )
 
 // sentence says what a reason means and what to do; "" for one that is no token.
@@ -64,6 +70,8 @@ func sentence(reason string) string {
 		return fmt.Sprintf("A region has at most %d voters; remove one first, or replace one.", votersMax)
 	case reasonLastVoter:
 		return "The last voter cannot be removed; add another first."
+	case reasonBudgetNone:
+		return "data.use charges a budget, and none is allocated yet: a session gets one where a standard step leads to computing."
 	}
 	return sessionSentence(reason)
 }
@@ -101,14 +109,17 @@ func sessionSentence(reason string) string {
 	}
 }
 
-func message(code pci.Code, reason string) string {
-	if s := sentence(reason); s != "" {
-		return s
+// message says what happened and what to do, from the token and the numbers beside it.
+func (r *Receipt) message() string {
+	for _, s := range []string{sentence(r.Reason), r.explain()} {
+		if s != "" {
+			return s
+		}
 	}
-	if reason != "" && code != pci.Success {
-		return code.Sentence() + " " + reason
+	if r.Reason != "" && r.Code != pci.Success {
+		return r.Code.Sentence() + " " + r.Reason
 	}
-	return code.Sentence()
+	return r.Code.Sentence()
 }
 
 func refusef(code pci.Code, format string, args ...any) *pci.Reject {

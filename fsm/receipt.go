@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/bizra/bizra/fsm/fate"
+	"github.com/bizra/bizra/fsm/ntu"
 	"github.com/bizra/bizra/pci"
 )
 
@@ -32,7 +34,13 @@ type Receipt struct {
 	Session    string // "" where the action concerns none
 	Head       string // the node that the proof made, 64 hexadecimal digits
 	State      string // the state of that node
-	Repeated   bool   // the first receipt, given again to a retry
+	NTU        *ntu.State
+	Fate       *fate.Verdict
+	Budget     *Budget
+	Agent      *Standing // as of this entry, or of a refusal by the agent's breaker
+	// RuleMessage is what the constitution says to who meets the rule that denied, while that constitution is in force.
+	RuleMessage string
+	Repeated    bool // the first receipt, given again to a retry
 }
 
 // Accepted reports whether the proof passed every gate and took effect.
@@ -54,8 +62,31 @@ type receiptJSON struct {
 	Session    string   `json:"session,omitempty"`
 	Head       string   `json:"head,omitempty"`
 	State      string   `json:"state,omitempty"`
-	Finality   Finality `json:"finality"`
-	Repeated   bool     `json:"repeated"`
+
+	NTU    *ntu.State    `json:"ntu,omitempty"`
+	Fate   *fate.Verdict `json:"fate,omitempty"`
+	Budget *Budget       `json:"budget,omitempty"`
+	Agent  *standingJSON `json:"agent,omitempty"`
+
+	Finality Finality `json:"finality"`
+	Repeated bool     `json:"repeated"`
+}
+
+// standingJSON is a [Standing] with its times as people read them.
+type standingJSON struct {
+	*Standing
+	EnoughFrom string `json:"enough_from,omitempty"`
+	Until      string `json:"until,omitempty"`
+}
+
+const timeForm = "2006-01-02T15:04:05.000Z"
+
+// timeText is a log time in RFC 3339; "" for none.
+func timeText(millis int64) string {
+	if millis == 0 {
+		return ""
+	}
+	return time.UnixMilli(millis).UTC().Format(timeForm)
 }
 
 const receiptVersion = 1
@@ -69,16 +100,19 @@ func (r *Receipt) Finality() Finality {
 }
 
 // Message says in a sentence what happened and what to do.
-func (r *Receipt) Message() string { return message(r.Code, r.Reason) }
+func (r *Receipt) Message() string { return r.message() }
 
 // MarshalJSON writes the receipt in its public form, version 1.
 func (r Receipt) MarshalJSON() ([]byte, error) {
 	j := receiptJSON{Version: receiptVersion, Digest: hexOf(r.Digest[:]), EnvelopeID: r.EnvelopeID, Code: r.Code,
 		Name: r.Code.String(), Reason: r.Reason, Message: r.Message(), Region: r.Region, Action: r.Action, AgentID: r.AgentID,
-		Session: r.Session, Head: r.Head, State: r.State, Finality: r.Finality(), Repeated: r.Repeated}
+		Session: r.Session, Head: r.Head, State: r.State, NTU: r.NTU, Fate: r.Fate, Budget: r.Budget, Finality: r.Finality(), Repeated: r.Repeated}
 	if r.HasEntry {
 		j.Index = &r.Index
-		j.Time = time.UnixMilli(r.TimeMillis).UTC().Format("2006-01-02T15:04:05.000Z")
+		j.Time = timeText(r.TimeMillis)
+	}
+	if a := r.Agent; a != nil {
+		j.Agent = &standingJSON{a, timeText(a.EnoughMillis), timeText(a.UntilMillis)}
 	}
 	return json.Marshal(j)
 }

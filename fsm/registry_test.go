@@ -153,7 +153,7 @@ func TestDataOfEveryAction(t *testing.T) {
 	full := map[string]map[string]any{
 		"session.open": {"region": "a", "session": "s", "agents": []any{"b"}, "reason": "r"},
 		"session.transition": {"session": "s", "to": "active", "type": "standard", "reason": "r", "operation": "o", "operation_type": "t", "intent": "i",
-			"input": map[string]any{}, "meta": map[string]any{"k": 1}, "observation": 0.5, "task": "t", "use": map[string]any{"tokens": 1, "time_ms": 2}},
+			"input": map[string]any{}, "meta": map[string]any{"k": 1}, "observation": 0.5, "task": "plan", "use": map[string]any{"tokens": 1, "time_ms": 2}},
 		"session.branch":   {"session": "s", "name": "n", "reason": "r"},
 		"session.merge":    {"session": "s", "heads": []any{head, strings.Repeat("1", 64)}, "reason": "r"},
 		"session.rollback": {"session": "s", "ancestor": head, "reason": "r"},

@@ -226,7 +226,7 @@ func TestForgedEntriesAreRefused(t *testing.T) {
 		return []byte(forged)
 	}
 	for _, f := range [][]byte{
-		forge(`"code":6,"head":"","reason":"ihsan-below-min"`, `"code":0,"head":"","reason":""`), // certify what a gate refuses
+		forge(`"code":6,"fate":null,"head":"","ntu":null,"reason":"ihsan-below-min"`, `"code":0,"fate":null,"head":"","ntu":null,"reason":""`), // certify what a gate refuses
 		forge(`"code":6`, `"code":7`),
 		forge(`"time":1772452800000,"v":1`, `"time":1772452799999,"v":1`), // goes back
 	} {

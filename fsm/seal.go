@@ -169,9 +169,12 @@ func (m *Machine) reexecute(e *Entry, data []byte) (err error) {
 	if e.TimeMillis < m.head.TimeMillis {
 		return fmt.Errorf("%w: entry %d: log time goes back from %d to %d", ErrDiverged, index, m.head.TimeMillis, e.TimeMillis)
 	}
-	if e.Kind == EntryGenesis {
+	switch e.Kind {
+	case EntryGenesis:
 		err = m.regenesis(e)
-	} else {
+	case EntryBreaker:
+		err = m.rebreak(e)
+	default:
 		_, err = m.proof(e.Envelope, e.TimeMillis, &Result{})
 	}
 	if err != nil {
@@ -188,8 +191,8 @@ func (m *Machine) regenesis(e *Entry) error {
 	if _, err := hex.Decode(digest[:], []byte(e.Outcome.DocumentDigest)); err != nil {
 		return fmt.Errorf("document digest: %w", err)
 	}
-	if e.Outcome.StateVersion != StateVersion {
-		return fmt.Errorf("%w: the ledger begins with state version %d, and this program knows version %d", ErrStop, e.Outcome.StateVersion, StateVersion)
+	if err := knownState(e.Outcome.StateVersion); err != nil {
+		return err
 	}
 	if m.cfg.Document == nil {
 		return fmt.Errorf("the ledger is founded on document %s, which is not at hand", e.Outcome.DocumentDigest)

@@ -37,6 +37,7 @@ const (
 	stateAgent   = "agent/"   // ‖ agent_id
 	stateKey     = "key/"     // ‖ public key: the agent_id that it belongs to
 	stateSession = "session/" // ‖ session id
+	stateConduct = "conduct/" // ‖ agent_id: how its proofs came out
 	stateLimit   = "limit/"   // ‖ public key
 	stateVoters  = "voters"
 	stateSpent   = "spent/"  // ‖ node key of a voter that was removed
@@ -54,7 +55,7 @@ func numbered(prefix byte, n uint64) []byte {
 
 // StateVersion is the version of the rules that this program knows. A ledger says
 // in its genesis entry, and later in entries that raise it, which one is in force.
-const StateVersion = 1
+const StateVersion = 2
 
 // head is the part of the state that every entry moves.
 type head struct {

@@ -3,9 +3,11 @@ package fsm
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/bizra/bizra/fsm/federation"
+	"github.com/bizra/bizra/fsm/ntu"
 	"github.com/bizra/bizra/fsm/session"
 	"github.com/bizra/bizra/fsm/store"
 	"github.com/bizra/bizra/pci"
@@ -13,41 +15,87 @@ import (
 
 func refuse(code pci.Code, reason string) error { return &pci.Reject{Code: code, Detail: reason} }
 
-// moveSession opens a session or takes a step in one.
-func (m *Machine) moveSession(st *session.Step, stateHash string, out *Outcome) error {
-	key := stateKeyOf(stateSession, st.Session)
-	var s session.Session
-	found, err := load(m.enc, m.scratch, key, &s)
+// moveSession opens a session or takes a step in one: the gates ROLE and STATE of sessions, NTU, FATE,
+// INVARIANT and BUDGET.
+func (m *Machine) moveSession(j *judgement) error {
+	st := &j.act.step
+	var rec sessionRecord
+	found, err := load(m.enc, m.scratch, stateKeyOf(stateSession, st.Session), &rec)
 	if err != nil {
 		return err
 	}
-	var next *session.Session
-	var node *session.Node
 	if st.Type == session.Genesis {
-		if stateHash != "" {
-			return refuse(pci.RejectStateMismatch, session.ReasonOpenNeedsEmpty)
-		}
-		if found {
-			return refuse(pci.RejectStateMismatch, session.ReasonSessionExists)
-		}
-		next, node = session.Open(*st)
-	} else {
-		if !found {
-			return refuse(pci.RejectStateMismatch, session.ReasonSessionUnknown)
-		}
-		if err := s.MayMove(st.Agent); err != nil {
-			return err
-		}
-		if err := s.CheckHead(st); err != nil {
-			return err
-		}
-		if next, node, err = s.Apply(st, nodes{m.scratch}); err != nil {
+		return m.openSession(j, found)
+	}
+	s := &rec.Session
+	if !found {
+		return refuse(pci.RejectStateMismatch, session.ReasonSessionUnknown)
+	}
+	if err := s.MayMove(st.Agent); err != nil {
+		return err
+	}
+	if err := s.CheckHead(st); err != nil {
+		return err
+	}
+	transition := j.act.name == ActionSessionTransition
+	var unit ntu.Unit
+	if transition {
+		if unit, err = m.observe(j, &rec); err != nil {
 			return err
 		}
 	}
-	m.putNode(node, next)
-	out.Head, out.State = next.Last.Hash.String(), next.Last.State.String()
-	return save(m.enc, m.scratch, key, next)
+	tip, _ := s.Tip(st.StateHash) // CheckHead has found it
+	if err := m.judgeFate(j, s, tip); err != nil {
+		return err
+	}
+	next, node, err := m.step(s, st)
+	if err != nil {
+		return err
+	}
+	if err := m.spend(j, &rec, &unit); err != nil {
+		return err
+	}
+	rec.Session = *next
+	rec.setBudgets(next.Last.Hash, j.out.Budget)
+	if transition {
+		rec.SNRSum += j.env.Metadata.SNRScore
+		rec.SNRCount++
+		if st.To == session.Failed {
+			rec.Failed++
+		}
+		j.out.NTU = st.NTU
+		if rec.Unit, err = unit.AppendBinary(rec.Unit[:0]); err != nil {
+			return fmt.Errorf("keep the unit of session %q: %w", s.ID, err)
+		}
+	}
+	return m.putSession(j, &rec, node)
+}
+
+func (m *Machine) step(s *session.Session, st *session.Step) (*session.Session, *session.Node, error) {
+	defer m.layer(LayerSession)()
+	return s.Apply(st, nodes{m.scratch})
+}
+
+func (m *Machine) openSession(j *judgement, exists bool) error {
+	if j.env.Payload.StateHash != "" {
+		return refuse(pci.RejectStateMismatch, session.ReasonOpenNeedsEmpty)
+	}
+	if exists {
+		return refuse(pci.RejectStateMismatch, session.ReasonSessionExists)
+	}
+	if err := m.judgeFate(j, nil, session.Tip{}); err != nil {
+		return err
+	}
+	opened, node := session.Open(j.act.step)
+	return m.putSession(j, &sessionRecord{Session: *opened}, node)
+}
+
+// putSession writes down a session after a step, and the node that the step made.
+func (m *Machine) putSession(j *judgement, rec *sessionRecord, node *session.Node) error {
+	last := rec.Session.Last
+	m.putNode(node, &rec.Session)
+	j.out.Head, j.out.State = last.Hash.String(), last.State.String()
+	return save(m.enc, m.scratch, stateKeyOf(stateSession, rec.Session.ID), rec)
 }
 
 func (m *Machine) putNode(n *session.Node, s *session.Session) {

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"sort"
 
+	"github.com/bizra/bizra/fsm/constitution"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/fsm/ledger"
+	"github.com/bizra/bizra/fsm/ntu"
 	"github.com/bizra/bizra/fsm/session"
 	"github.com/bizra/bizra/fsm/store"
 )
@@ -73,9 +75,17 @@ func (v *View) Document() (*federation.Document, error) {
 	return federation.Parse(b)
 }
 
+// law is the constitution in force, nil before genesis.
+func (v *View) law() *constitution.Constitution {
+	if v.doc == nil {
+		return nil
+	}
+	return &v.doc.doc.Constitution
+}
+
 // Receipt is the receipt of the entry that records the proof of this digest, or [ErrNotFound].
 func (v *View) Receipt(digest [32]byte) (Receipt, error) {
-	r, found, err := receiptOf(v.snap, digest)
+	r, found, err := receiptOf(v.snap, digest, v.law())
 	if err == nil && !found {
 		err = fmt.Errorf("proof %s: %w", hexOf(digest[:]), ErrNotFound)
 	}
@@ -92,7 +102,7 @@ func (v *View) ReceiptByEnvelopeID(id string) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	return e.receipt(), nil
+	return e.receipt(v.law()), nil
 }
 
 // Entry decodes the entry at an index.
@@ -106,17 +116,58 @@ func (v *View) Entry(index int64) (*Entry, error) {
 
 // Session finds a session by its id, or [ErrNotFound].
 func (v *View) Session(id string) (*session.Session, error) {
-	var s session.Session
-	found, err := load(v.enc, v.snap, stateKeyOf(stateSession, id), &s)
+	r, err := v.sessionRecord(id)
+	if err != nil {
+		return nil, err
+	}
+	return &r.Session, nil
+}
+
+func (v *View) sessionRecord(id string) (*sessionRecord, error) {
+	var r sessionRecord
+	found, err := load(v.enc, v.snap, stateKeyOf(stateSession, id), &r)
 	if err == nil && !found {
 		err = fmt.Errorf("session %q: %w", id, ErrNotFound)
 	}
-	return &s, err
+	return &r, err
+}
+
+// SessionLayers is what the layers keep of a session.
+type SessionLayers struct {
+	NTU     *ntu.State // nil before its first transition
+	Failed  int64      // steps to failed
+	Budgets map[session.Hash]Budget
+}
+
+// SessionLayers finds what the layers keep of a session, or [ErrNotFound].
+func (v *View) SessionLayers(id string) (*SessionLayers, error) {
+	r, err := v.sessionRecord(id)
+	if err != nil {
+		return nil, err
+	}
+	l := &SessionLayers{Failed: r.Failed, Budgets: map[session.Hash]Budget{}}
+	for _, b := range r.Budgets {
+		l.Budgets[b.Tip] = *r.budgetOf(b.Tip)
+	}
+	if len(r.Unit) > 0 {
+		u, err := r.unit()
+		if err != nil {
+			return nil, fmt.Errorf("read the unit of session %q: %w", id, err)
+		}
+		state := u.State()
+		l.NTU = &state
+	}
+	return l, nil
 }
 
 // Sessions lists sessions with ids after the one given, sorted by id, at most PageMax.
 func (v *View) Sessions(after string, countMax int) ([]session.Session, error) {
-	return list[session.Session](v, stateSession, after, countMax)
+	records, err := list[sessionRecord](v, stateSession, after, countMax)
+	sessions := make([]session.Session, len(records))
+	for i := range records {
+		sessions[i] = records[i].Session
+	}
+	return sessions, err
 }
 
 // Agents lists agents with ids after the one given, sorted by id, at most PageMax.
@@ -151,6 +202,34 @@ func (v *View) Agent(id string) (*Agent, error) {
 		err = fmt.Errorf("agent %q: %w", id, ErrNotFound)
 	}
 	return &a, err
+}
+
+// Conduct is how an agent has done, as of the log time of the last entry.
+type Conduct struct {
+	Standing
+	Accepted    int64     // entries, whatever the action
+	Refused     int64     // entries
+	Failed      int64     // steps to failed
+	NTU         ntu.State // of the unit over its outcomes
+	Observed    int       // outcomes in that unit's window
+	SinceMillis int64     // log time of the breaker's last decision; 0 if there was none
+}
+
+// Conduct finds how an agent has done, or [ErrNotFound]; one that did nothing yet has a clean record.
+func (v *View) Conduct(id string) (*Conduct, error) {
+	if _, err := v.Agent(id); err != nil {
+		return nil, err
+	}
+	law := v.law()
+	if law == nil {
+		return nil, fmt.Errorf("constitution: %w", ErrNotFound)
+	}
+	c, err := loadConduct(v.enc, v.snap, id)
+	if err != nil {
+		return nil, err
+	}
+	return &Conduct{Standing: *c.standing(v.head.TimeMillis, law), Accepted: c.Accepted, Refused: c.Refused, Failed: c.Failed,
+		NTU: c.unit.State(), Observed: c.unit.Count(), SinceMillis: c.SinceMillis}, nil
 }
 
 // AgentByKey finds the agent that a public key belongs to, or [ErrNotFound].

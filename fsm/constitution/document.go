@@ -124,8 +124,8 @@ func withDefaults() Constitution {
 	return Constitution{
 		Thresholds: Thresholds{IhsanMin: 0.95, SNRMin: 0.85, FateMin: 0.95, TimestampWindowMillis: 120_000,
 			NonceWindowMillis: 300_000, MeasuredSNRMargin: 0.10, MeasuredAfter: 20},
-		Limits:    Limits{RefusalsPerMinute: 60, StateMismatchesPerMinute: 6_000},
-		Breaker: Breaker{After: 12, ThrottleBelow: 0.25, MuteBelow: 0.2, RestoreAbove: 0.5, ThrottledPerMinute: 6, MuteAfter: 6,
+		Limits: Limits{RefusalsPerMinute: 60, StateMismatchesPerMinute: 6_000},
+		Breaker: Breaker{After: 12, ThrottleBelow: 0.2, MuteBelow: 0.17, RestoreAbove: 0.5, ThrottledPerMinute: 6, MuteAfter: 6,
 			MuteMillis: 300_000, MuteMillisMax: 3_600_000, ProbationFailures: 2},
 		Composite: Composite{Rule: Product, Weights: Weights{1, 1, 1, 1}},
 	}

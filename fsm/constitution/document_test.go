@@ -76,7 +76,7 @@ func TestHashIsOfTheMeaning(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const canonical = `{"breaker":{"after":12,"mute_after":6,"mute_below":0.2,"mute_ms":300000,"mute_ms_max":3600000,"probation_failures":2,"restore_above":0.5,"throttle_below":0.25,"throttled_per_minute":6},` +
+	const canonical = `{"breaker":{"after":12,"mute_after":6,"mute_below":0.17,"mute_ms":300000,"mute_ms_max":3600000,"probation_failures":2,"restore_above":0.5,"throttle_below":0.2,"throttled_per_minute":6},` +
 		`"composite":{"rule":"product","weights":{"accountability":1.0,"ethics":1.0,"fidelity":1.0,"transparency":1.0}},` +
 		`"limits":{"open_registration":false,"refusals_per_minute":60,"state_mismatches_per_minute":6000},` +
 		`"rules":[{"deny":"data.x == 1","dimension":"ethics","message":"No x.","name":"a"}],"terms":[],` +
