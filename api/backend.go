@@ -65,6 +65,7 @@ type View interface {
 	Session(id string) (*client.Session, error)
 	Sessions(after string, limit int) ([]client.Session, error)
 	History(id string, from int64, limit int) ([]client.Node, error)
+	Agent(id string) (*client.AgentRecord, error)
 	Agents(after string, limit int) ([]client.Agent, error)
 	Policy() (*client.Policy, error)
 	Close() error

@@ -147,6 +147,13 @@ func (v *fakeView) History(id string, from int64, limit int) ([]client.Node, err
 	return v.f.nodes[from:min(int(from)+limit, len(v.f.nodes))], nil
 }
 
+func (v *fakeView) Agent(id string) (*client.AgentRecord, error) {
+	if id != "alice" {
+		return nil, api.ErrNotFound
+	}
+	return &client.AgentRecord{Agent: client.Agent{AgentID: id}, Standing: client.Standing{Breaker: "clear", MeasuredSNR: 1}}, nil
+}
+
 func (v *fakeView) Agents(string, int) ([]client.Agent, error) { return nil, nil }
 
 func (v *fakeView) Policy() (*client.Policy, error) {

@@ -168,6 +168,15 @@ func (s *Server) inclusion(r *http.Request) (*reply, error) {
 }
 
 func (s *Server) session(r *http.Request) (*reply, error) {
+	return s.one(r, func(v View, id string) (any, error) { return v.Session(id) })
+}
+
+func (s *Server) agent(r *http.Request) (*reply, error) {
+	return s.one(r, func(v View, id string) (any, error) { return v.Agent(id) })
+}
+
+// one reads what the id in the path names.
+func (s *Server) one(r *http.Request, read func(v View, id string) (any, error)) (*reply, error) {
 	q, err := params(r, consistencyParam)
 	if err != nil {
 		return nil, err
@@ -176,7 +185,7 @@ func (s *Server) session(r *http.Request) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.readView(r, q, func(v View) (any, error) { return v.Session(id) })
+	return s.readView(r, q, func(v View) (any, error) { return read(v, id) })
 }
 
 func (s *Server) sessions(r *http.Request) (*reply, error) {

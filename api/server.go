@@ -91,6 +91,7 @@ func (s *Server) routes() http.Handler {
 	add("/v1/sessions/{id}", http.MethodGet, s.session)
 	add("/v1/sessions/{id}/history", http.MethodGet, s.history)
 	add("/v1/agents", http.MethodGet, s.agents)
+	add("/v1/agents/{id}", http.MethodGet, s.agent)
 	add("/v1/policy", http.MethodGet, s.policy)
 	add("/v1/status", http.MethodGet, s.status)
 	add("/v1/peers", http.MethodGet, s.peers)

@@ -77,6 +77,12 @@ func (c *Client) Agents(ctx context.Context, after string, limit int) (*Agents, 
 	return &a, c.get(ctx, "list the agents", "/v1/agents", page("after", after, limit), &a)
 }
 
+// Agent tells what the region knows of an agent; the error matches [ErrNotFound] for an unknown one.
+func (c *Client) Agent(ctx context.Context, id string) (*AgentRecord, error) {
+	var a AgentRecord
+	return &a, c.get(ctx, "read agent "+id, "/v1/agents/"+escape(id), nil, &a)
+}
+
 // Policy tells the constitution in force and the policy_hash to sign.
 func (c *Client) Policy(ctx context.Context) (*Policy, error) {
 	var p Policy

@@ -24,6 +24,7 @@ type Status struct {
 	Raft       RaftStatus     `json:"raft"`
 	Voters     []VoterStatus  `json:"voters"`
 	Ledger     LedgerStatus   `json:"ledger"`
+	Breakers   BreakerCounts  `json:"breakers"` // agents that the region holds back
 }
 
 // DocumentStatus names the federation document in force.

@@ -57,8 +57,14 @@ type Receipt struct {
 	Session    string   `json:"session,omitempty"`
 	Head       string   `json:"head,omitempty"`  // the session node that the proof made
 	State      string   `json:"state,omitempty"` // the state of that node
-	Finality   string   `json:"finality"`
-	Repeated   bool     `json:"repeated"` // the first receipt, given again to a retry
+
+	NTU    *NTU      `json:"ntu,omitempty"` // of the session's unit, where a transition was taken
+	Fate   *Fate     `json:"fate,omitempty"`
+	Budget *Budget   `json:"budget,omitempty"`
+	Agent  *Standing `json:"agent,omitempty"` // the sender, after this
+
+	Finality string `json:"finality"`
+	Repeated bool   `json:"repeated"` // the first receipt, given again to a retry
 }
 
 // Accepted reports whether the proof passed every gate and took effect.
@@ -175,6 +181,8 @@ type Tip struct {
 	Head  string `json:"head"` // 64 hexadecimal digits: the state_hash of the next step
 	State string `json:"state"`
 	Clock uint64 `json:"clock"` // steps from the genesis, the longest way
+
+	Budget *Budget `json:"budget,omitempty"` // what may be spent from here; none was allocated yet if nil
 }
 
 // Session is where a session stands.
@@ -187,6 +195,9 @@ type Session struct {
 	Last   Tip      `json:"last"`   // the node made last, terminated or not
 	Nodes  int64    `json:"nodes"`  // made so far
 	Opened string   `json:"opened"` // log time, RFC 3339
+
+	NTU    *NTU  `json:"ntu,omitempty"` // what its unit says; nil before the first transition, and in lists
+	Failed int64 `json:"failed"`        // steps to failed
 }
 
 // Sessions is one page of the list of sessions, sorted by id.
@@ -207,6 +218,10 @@ type Node struct {
 	Data    string   `json:"data"`  // digest of the proof's payload.data
 	Time    string   `json:"time"`  // log time, RFC 3339
 	Index   int64    `json:"index"` // of the entry that made it
+
+	NTU       *NTU    `json:"ntu,omitempty"` // of a transition
+	Scores    *Scores `json:"fate,omitempty"`
+	Composite float64 `json:"composite,omitempty"`
 }
 
 // History is one page of a session's nodes.

@@ -43,15 +43,23 @@ func (b BreakerState) String() string {
 // MarshalText writes the state's name.
 func (b BreakerState) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 
-func readBreakerState(o *pci.Object, name string) BreakerState {
-	text := o.Text(name, 16)
-	for b := range breakerStates {
-		if b.String() == text {
-			return b
+// UnmarshalText reads a state's name.
+func (b *BreakerState) UnmarshalText(name []byte) error {
+	for s := range breakerStates {
+		if s.String() == string(name) {
+			*b = s
+			return nil
 		}
 	}
-	o.Fault("outcome: a breaker is %q, which this program does not know", clip(text))
-	return Clear
+	return fmt.Errorf("no state of a breaker is called %.40q", name)
+}
+
+func readBreakerState(o *pci.Object, name string) BreakerState {
+	var b BreakerState
+	if err := b.UnmarshalText([]byte(o.Text(name, 16))); err != nil {
+		o.Fault("outcome: %v", err)
+	}
+	return b
 }
 
 // Decision is one step of an agent's breaker, and the numbers that led to it.
@@ -136,7 +144,7 @@ func (c *conduct) limited(t int64, b *constitution.Breaker) (untilMillis int64) 
 
 // runBreaker takes the decisions about a proof's agent that are due, an entry each, and then refuses
 // the proof where the breaker lets nothing pass.
-func (m *Machine) runBreaker(j *judgement) error {
+func (m *Machine) runBreaker(j *judgement, res *Result) error {
 	if j.conduct == nil {
 		return nil
 	}
@@ -145,6 +153,7 @@ func (m *Machine) runBreaker(j *judgement) error {
 		if err := m.appendDecision(d, j.conduct, j.t); err != nil {
 			return err
 		}
+		res.BreakersMoved = true
 	}
 	until := j.conduct.limited(j.t, &m.law.Breaker)
 	if until == 0 {
@@ -157,6 +166,12 @@ func (m *Machine) runBreaker(j *judgement) error {
 
 func (m *Machine) appendDecision(d *Decision, c *conduct, t int64) error {
 	if err := m.saveConduct(d.AgentID, c); err != nil {
+		return err
+	}
+	at := stateKeyOf(stateLimited, d.AgentID)
+	if d.To == Clear {
+		m.txn.Delete(at)
+	} else if err := save(m.enc, m.txn, at, d.To); err != nil {
 		return err
 	}
 	_, err := m.append(&Entry{Kind: EntryBreaker, Region: m.cfg.Region, Index: m.log.Size(), TimeMillis: t, Outcome: Outcome{Breaker: d}})

@@ -202,11 +202,13 @@ func (m *Machine) Size() int64 { return m.log.Size() }
 // Result is what one command led to.
 type Result struct {
 	Skipped       bool      // the store held it already
+	Size          int64     // entries of the ledger after it
 	Receipts      []Receipt // one for each proof, in order
 	Seal          *Seal     // of a seal that had something to seal
 	VotersChanged bool      // what the region's voters should be has changed
 	Transfer      *[32]byte // node key of the voter that an operator wants to lead
 	Attested      *Attested // of a vote, a certificate or evidence
+	BreakersMoved bool      // an agent's breaker took a step
 }
 
 // Apply applies Raft commands in order and commits them, up to a seal or the end of
@@ -218,6 +220,7 @@ func (m *Machine) Apply(cmds []Command) ([]Result, error) {
 	}
 	results := make([]Result, len(cmds))
 	for i := range cmds {
+		results[i].Size = m.log.Size()
 		if cmds[i].Index <= m.meta.Index {
 			results[i].Skipped = true
 			continue
@@ -225,6 +228,7 @@ func (m *Machine) Apply(cmds []Command) ([]Result, error) {
 		if err := m.command(&cmds[i], &results[i]); err != nil {
 			return nil, m.stop(fmt.Errorf("apply Raft entry %d: %w", cmds[i].Index, err))
 		}
+		results[i].Size = m.log.Size()
 		m.meta.Index, m.meta.Term = cmds[i].Index, cmds[i].Term
 		if seal := results[i].Seal; seal != nil {
 			if err := m.commitSeal(seal); err != nil {

@@ -47,13 +47,13 @@ type Over struct {
 
 // Standing is how an agent has done, as of some log time.
 type Standing struct {
-	Outcomes     int64        `json:"outcomes"`     // that were measured
-	Measured     float64      `json:"measured_snr"` // their exponential mean, in [0,1]
-	ClaimMax     float64      `json:"claim_max"`    // the highest snr_score that it may claim next
-	EnoughMillis int64        `json:"-"`            // log time from which on the claim refused would do; 0: none was
-	Reputation   float64      `json:"reputation"`   // in [0,1]
+	Outcomes     int64        `json:"outcomes"`                     // that were measured
+	Measured     float64      `json:"measured_snr"`                 // their exponential mean, in [0,1]
+	ClaimMax     float64      `json:"claim_max"`                    // the highest snr_score that it may claim next
+	EnoughMillis int64        `json:"-" cbor:"enough_at,omitempty"` // log time from which on the claim refused would do; 0: none was
+	Reputation   float64      `json:"reputation"`                   // in [0,1]
 	Breaker      BreakerState `json:"breaker"`
-	UntilMillis  int64        `json:"-"` // log time at which a mute ends, or a throttled minute; 0: no limit
+	UntilMillis  int64        `json:"-" cbor:"until,omitempty"` // log time at which a mute ends, or a throttled minute; 0: no limit
 }
 
 func (o *Outcome) appendCanonical(b []byte, kind string) []byte {

@@ -41,7 +41,7 @@ func (m *Machine) proof(env *pci.Envelope, stamp int64, res *Result) (Receipt, e
 	j := &judgement{env: env, t: max(m.head.TimeMillis, stamp)}
 	err = m.admit(j)
 	if err == nil {
-		err = m.runBreaker(j)
+		err = m.runBreaker(j, res)
 	}
 	var rej *pci.Reject
 	if errors.As(err, &rej) {

@@ -38,6 +38,7 @@ const (
 	stateKey     = "key/"     // ‖ public key: the agent_id that it belongs to
 	stateSession = "session/" // ‖ session id
 	stateConduct = "conduct/" // ‖ agent_id: how its proofs came out
+	stateLimited = "limited/" // ‖ agent_id of one whose breaker is not clear: its state
 	stateLimit   = "limit/"   // ‖ public key
 	stateVoters  = "voters"
 	stateSpent   = "spent/"  // ‖ node key of a voter that was removed

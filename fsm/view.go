@@ -8,7 +8,6 @@ import (
 	"github.com/bizra/bizra/fsm/constitution"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/fsm/ledger"
-	"github.com/bizra/bizra/fsm/ntu"
 	"github.com/bizra/bizra/fsm/session"
 	"github.com/bizra/bizra/fsm/store"
 )
@@ -132,34 +131,6 @@ func (v *View) sessionRecord(id string) (*sessionRecord, error) {
 	return &r, err
 }
 
-// SessionLayers is what the layers keep of a session.
-type SessionLayers struct {
-	NTU     *ntu.State // nil before its first transition
-	Failed  int64      // steps to failed
-	Budgets map[session.Hash]Budget
-}
-
-// SessionLayers finds what the layers keep of a session, or [ErrNotFound].
-func (v *View) SessionLayers(id string) (*SessionLayers, error) {
-	r, err := v.sessionRecord(id)
-	if err != nil {
-		return nil, err
-	}
-	l := &SessionLayers{Failed: r.Failed, Budgets: map[session.Hash]Budget{}}
-	for _, b := range r.Budgets {
-		l.Budgets[b.Tip] = *r.budgetOf(b.Tip)
-	}
-	if len(r.Unit) > 0 {
-		u, err := r.unit()
-		if err != nil {
-			return nil, fmt.Errorf("read the unit of session %q: %w", id, err)
-		}
-		state := u.State()
-		l.NTU = &state
-	}
-	return l, nil
-}
-
 // Sessions lists sessions with ids after the one given, sorted by id, at most PageMax.
 func (v *View) Sessions(after string, countMax int) ([]session.Session, error) {
 	records, err := list[sessionRecord](v, stateSession, after, countMax)
@@ -202,34 +173,6 @@ func (v *View) Agent(id string) (*Agent, error) {
 		err = fmt.Errorf("agent %q: %w", id, ErrNotFound)
 	}
 	return &a, err
-}
-
-// Conduct is how an agent has done, as of the log time of the last entry.
-type Conduct struct {
-	Standing
-	Accepted    int64     // entries, whatever the action
-	Refused     int64     // entries
-	Failed      int64     // steps to failed
-	NTU         ntu.State // of the unit over its outcomes
-	Observed    int       // outcomes in that unit's window
-	SinceMillis int64     // log time of the breaker's last decision; 0 if there was none
-}
-
-// Conduct finds how an agent has done, or [ErrNotFound]; one that did nothing yet has a clean record.
-func (v *View) Conduct(id string) (*Conduct, error) {
-	if _, err := v.Agent(id); err != nil {
-		return nil, err
-	}
-	law := v.law()
-	if law == nil {
-		return nil, fmt.Errorf("constitution: %w", ErrNotFound)
-	}
-	c, err := loadConduct(v.enc, v.snap, id)
-	if err != nil {
-		return nil, err
-	}
-	return &Conduct{Standing: *c.standing(v.head.TimeMillis, law), Accepted: c.Accepted, Refused: c.Refused, Failed: c.Failed,
-		NTU: c.unit.State(), Observed: c.unit.Count(), SinceMillis: c.SinceMillis}, nil
 }
 
 // AgentByKey finds the agent that a public key belongs to, or [ErrNotFound].

@@ -15,6 +15,7 @@ type metrics struct {
 	decided    *prometheus.CounterVec // by reject code: what the state machine made of proofs, on every voter
 	commit     prometheus.Histogram
 	apply      prometheus.Histogram
+	layers     *prometheus.HistogramVec // by layer of the state machine
 	batch      prometheus.Histogram
 	refusedRPC prometheus.Counter
 	overloaded prometheus.Counter
@@ -31,6 +32,7 @@ func newMetrics(n *Node) *metrics {
 		decided:    prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: "fsm", Name: "proofs_total", Help: "Proofs applied by the state machine, by the name of their code."}, []string{"code"}),
 		commit:     prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Subsystem: "raft", Name: "commit_seconds", Help: "From the proposal of a log entry to its result, on the leader.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)}),
 		apply:      prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Subsystem: "fsm", Name: "apply_seconds", Help: "One call of the state machine, on every voter: some Raft entries, decided and written.", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 15)}),
+		layers:     prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: ns, Subsystem: "fsm", Name: "layer_seconds", Help: "What one proof cost in a layer of the state machine, on every voter.", Buckets: prometheus.ExponentialBuckets(0.0000002, 4, 11)}, []string{"layer"}),
 		batch:      prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Subsystem: "raft", Name: "batch_proofs", Help: "Proofs in one Raft log entry.", Buckets: prometheus.ExponentialBuckets(1, 2, 10)}),
 		refusedRPC: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: "raft", Name: "rpcs_refused_total", Help: "Raft RPCs refused because of who sent them."}),
 		overloaded: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: "raft", Name: "proofs_overloaded_total", Help: "Proofs turned away because the queue was full."}),
@@ -60,6 +62,11 @@ func newMetrics(n *Node) *metrics {
 		}
 		return time.Since(s.LastContact).Seconds()
 	}))
+	for _, b := range []fsm.BreakerState{fsm.Throttled, fsm.Muted, fsm.Probation} {
+		m.gauges = append(m.gauges, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: "fsm", Name: "agents_limited",
+			Help: "Agents whose breaker is not clear, by its state.", ConstLabels: prometheus.Labels{"breaker": b.String()}},
+			func() float64 { return n.limitedIn(b) }))
+	}
 	gauge("node", "ready", "1 while the node can serve.", func() float64 {
 		if n.notReady() == "" {
 			return 1
@@ -78,8 +85,28 @@ func newMetrics(n *Node) *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return append(m.gauges, m.decided, m.apply, m.commit, m.batch, m.refusedRPC, m.overloaded, m.clockOff, m.leading, m.snapshots, m.seals)
+	return append(m.gauges, m.decided, m.apply, m.layers, m.commit, m.batch, m.refusedRPC, m.overloaded, m.clockOff, m.leading, m.snapshots, m.seals)
 }
+
+// layerTimer tells what layers cost. A state machine goes through one at a time, on one goroutine.
+type layerTimer struct {
+	costs []prometheus.Observer // by layer
+	since time.Time
+}
+
+func (m *metrics) newLayerTimer() *layerTimer {
+	t := &layerTimer{}
+	for _, l := range fsm.Layers() {
+		t.costs = append(t.costs, m.layers.WithLabelValues(l.String()))
+	}
+	return t
+}
+
+// Enter implements [fsm.Observer].
+func (t *layerTimer) Enter(fsm.Layer) { t.since = time.Now() }
+
+// Leave implements [fsm.Observer].
+func (t *layerTimer) Leave(l fsm.Layer) { t.costs[l].Observe(time.Since(t.since).Seconds()) }
 
 func (m *metrics) applied(res *fsm.Result) {
 	for i := range res.Receipts {

@@ -18,6 +18,7 @@ import (
 	"github.com/bizra/bizra/consensus/follow"
 	"github.com/bizra/bizra/consensus/link"
 	"github.com/bizra/bizra/consensus/region"
+	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/p2p"
 )
@@ -38,6 +39,7 @@ type Node struct {
 	state  *state
 	feed   *follow.Feed
 	intake *link.Intake
+	edge   edge
 	api    *api.Server
 	listen net.Listener
 
@@ -152,6 +154,7 @@ func (n *Node) startKeeper(context.Context) (err error) {
 
 func (n *Node) startHTTP(context.Context) (err error) {
 	n.metrics = newMetrics(n)
+	n.state.watch = func() fsm.Observer { return n.metrics.newLayerTimer() }
 	n.state.onApply = func(took time.Duration) { n.metrics.apply.Observe(took.Seconds()) }
 	n.registry.MustRegister(append(n.metrics.collectors(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))...)
 	if n.cfg.HTTP == "" {

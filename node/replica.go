@@ -95,16 +95,7 @@ func (n *Node) startRaft(r *region.Region, start func(context.Context) error) bo
 // applied is told every result, on the goroutine that applies.
 func (n *Node) applied(_ uint64, res *fsm.Result) {
 	n.metrics.applied(res)
-	size := n.feed.Size()
-	for i := range res.Receipts {
-		if r := &res.Receipts[i]; r.HasEntry && !r.Repeated {
-			size = max(size, r.Index+1)
-		}
-	}
-	if res.Seal != nil {
-		size = res.Seal.Size
-	}
-	n.feed.Advance(size)
+	n.feed.Advance(max(n.feed.Size(), res.Size))
 	n.noteResult(res)
 }
 

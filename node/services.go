@@ -97,7 +97,19 @@ func (p proposer) Propose(ctx context.Context, envelopes []*pci.Envelope) ([]fsm
 	if r == nil {
 		return nil, region.ErrNotLeader
 	}
-	return r.Propose(ctx, envelopes)
+	receipts := make([]fsm.Receipt, len(envelopes))
+	open, places := p.n.edge.admit(p.n.home.Identity.Region, envelopes, receipts)
+	if len(open) == 0 {
+		return receipts, nil
+	}
+	decided, err := r.Propose(ctx, open)
+	if err != nil || len(decided) != len(open) {
+		return decided, err
+	}
+	for k, i := range places {
+		receipts[i] = decided[k]
+	}
+	return receipts, nil
 }
 
 func (p proposer) IsLeader() bool {
@@ -151,6 +163,9 @@ func (n *Node) readStale(_ context.Context, fn func(link.StateView) error) error
 
 // noteResult passes on what others wait for.
 func (n *Node) noteResult(res *fsm.Result) {
+	if res.BreakersMoved {
+		n.refreshEdge()
+	}
 	if s := n.seals.Load(); s != nil && res.Seal != nil {
 		s.Sealed()
 	}

@@ -22,6 +22,7 @@ const viewWait = 30 * time.Second
 type state struct {
 	onFatal func(error)         // told that a store does not know any more what is on its disk
 	onApply func(time.Duration) // told how long each call of Apply took
+	watch   func() fsm.Observer // makes what watches one machine's layers
 	mu      sync.Mutex
 	current *opened
 }
@@ -47,7 +48,7 @@ func (s *state) open(dir, regionName string, log *slog.Logger, document func([32
 	if err != nil {
 		return nil, err
 	}
-	m, err := fsm.Open(st, fsm.Config{Region: regionName, Document: document})
+	m, err := fsm.Open(st, fsm.Config{Region: regionName, Document: document, Observer: s.watch()})
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}

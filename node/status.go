@@ -96,7 +96,53 @@ func (n *Node) Status() (*client.Status, error) {
 				Suffrage: client.RoleVoter, Addresses: append([]string{}, v.Addresses...)})
 		}
 	}
-	return s, n.ledgerStatus(&s.Ledger)
+	return s, errors.Join(n.ledgerStatus(&s.Ledger), n.breakerStatus(&s.Breakers))
+}
+
+// limitedAgentsMax is how many agents whose breakers are not clear a node counts and holds back itself.
+const limitedAgentsMax = 10_000
+
+func (n *Node) breakerStatus(c *client.BreakerCounts) error {
+	limited, err := n.limitedAgents()
+	for _, l := range limited {
+		switch l.Breaker {
+		case fsm.Throttled:
+			c.Throttled++
+		case fsm.Muted:
+			c.Muted++
+		case fsm.Probation:
+			c.Probation++
+		case fsm.Clear:
+		}
+	}
+	return err
+}
+
+func (n *Node) limitedIn(b fsm.BreakerState) float64 {
+	limited, err := n.limitedAgents()
+	if err != nil {
+		return -1
+	}
+	count := 0
+	for _, l := range limited {
+		if l.Breaker == b {
+			count++
+		}
+	}
+	return float64(count)
+}
+
+// limitedAgents are those whose breakers are not clear, none while there is no state.
+func (n *Node) limitedAgents() ([]fsm.Limited, error) {
+	v, err := n.state.View()
+	if errors.Is(err, errNoState) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	limited, err := v.Limited(limitedAgentsMax)
+	return limited, errors.Join(err, v.Close())
 }
 
 func (n *Node) voterStatus(names directory, servers []raft.Server, leader string) []client.VoterStatus {

@@ -11,6 +11,7 @@ import (
 	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/fsm/ledger"
+	"github.com/bizra/bizra/fsm/ntu"
 	"github.com/bizra/bizra/fsm/session"
 )
 
@@ -98,7 +99,25 @@ func (v *apiView) Session(id string) (*client.Session, error) {
 		return nil, err
 	}
 	shown := v.session(s)
+	layers, err := v.SessionLayers(id)
+	if err != nil {
+		return nil, err
+	}
+	shown.Failed, shown.NTU = layers.Failed, ntuOf(layers.NTU)
+	for i, t := range s.Tips {
+		if b, has := layers.Budgets[t.Hash]; has {
+			shown.Tips[i].Budget = &client.Budget{Task: b.Task.String(), Tier: b.Tier.String(), Left: client.BudgetLeft(b.Left)}
+		}
+	}
 	return &shown, nil
+}
+
+func ntuOf(s *ntu.State) *client.NTU {
+	if s == nil {
+		return nil
+	}
+	n := client.NTU(*s)
+	return &n
 }
 
 func (v *apiView) session(s *session.Session) client.Session {
@@ -132,6 +151,11 @@ func (v *apiView) History(id string, from int64, limit int) ([]client.Node, erro
 		for _, p := range s.Node.Parents {
 			n.Parents = append(n.Parents, p.String())
 		}
+		n.NTU = ntuOf(s.Node.NTU)
+		if f := s.Node.Fate; f != nil {
+			scores := client.Scores(f.Scores)
+			n.Scores, n.Composite = &scores, f.Composite
+		}
 		nodes[i] = n
 	}
 	return nodes, err
@@ -140,14 +164,40 @@ func (v *apiView) History(id string, from int64, limit int) ([]client.Node, erro
 func (v *apiView) Agents(after string, limit int) ([]client.Agent, error) {
 	list, err := v.View.Agents(after, limit)
 	shown := make([]client.Agent, len(list))
-	for i, a := range list {
-		shown[i] = client.Agent{AgentID: a.ID, AgentType: a.Type, Owner: a.Owner, PublicKey: federation.Key(a.PublicKey).String(),
-			Registered: timeText(a.RegisteredMillis)}
-		if a.RevokedMillis != 0 {
-			shown[i].Revoked = timeText(a.RevokedMillis)
-		}
+	for i := range list {
+		shown[i] = agentOf(&list[i])
 	}
 	return shown, err
+}
+
+func agentOf(a *fsm.Agent) client.Agent {
+	shown := client.Agent{AgentID: a.ID, AgentType: a.Type, Owner: a.Owner, PublicKey: federation.Key(a.PublicKey).String(),
+		Registered: timeText(a.RegisteredMillis)}
+	if a.RevokedMillis != 0 {
+		shown.Revoked = timeText(a.RevokedMillis)
+	}
+	return shown
+}
+
+func (v *apiView) Agent(id string) (*client.AgentRecord, error) {
+	a, err := found(v.View.Agent(id))
+	if err != nil {
+		return nil, err
+	}
+	c, err := found(v.Conduct(id))
+	if err != nil {
+		return nil, err
+	}
+	r := &client.AgentRecord{Agent: agentOf(a), Accepted: c.Accepted, Refused: c.Refused, Failed: c.Failed, NTU: client.NTU(c.NTU),
+		Observed: c.Observed, LogTime: timeText(v.LogTimeMillis()), Standing: client.Standing{Outcomes: c.Outcomes, MeasuredSNR: c.Measured,
+			ClaimMax: c.ClaimMax, Reputation: c.Reputation, Breaker: c.Breaker.String()}}
+	if c.UntilMillis != 0 {
+		r.Until = timeText(c.UntilMillis)
+	}
+	if c.SinceMillis != 0 {
+		r.DecidedAt = timeText(c.SinceMillis)
+	}
+	return r, nil
 }
 
 func (v *apiView) Policy() (*client.Policy, error) {

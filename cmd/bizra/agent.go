@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -13,10 +14,11 @@ import (
 )
 
 func newAgentCommand() *cobra.Command {
-	return group("agent", "Register, revoke and list the agents of a region", "",
+	return group("agent", "Register, revoke, list and look up the agents of a region", "",
 		`  bizra agent register --operator-key operators/eu.key --id builder --owner acme --agent-key builder.key
-  bizra agent list`,
-		newAgentRegisterCommand(), newAgentRevokeCommand(), newAgentListCommand())
+  bizra agent list
+  bizra agent show builder`,
+		newAgentRegisterCommand(), newAgentRevokeCommand(), newAgentListCommand(), newAgentShowCommand())
 }
 
 func newAgentRegisterCommand() *cobra.Command {
@@ -177,6 +179,49 @@ func newAgentListCommand() *cobra.Command {
 	addPageFlags(c)
 	c.Flags().String("after", "", "begin after this agent_id")
 	return c
+}
+
+func newAgentShowCommand() *cobra.Command {
+	return readFlags(&cobra.Command{Use: "show AGENT", Short: "Show what the region knows of an agent", Args: takes("an agent_id"), Example: "  bizra agent show alice",
+		Long: `show tells who an agent is, how its proofs came out, what it may claim, and whether the
+region's breaker holds it back. All of it is as of the log time of the region's last entry.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := dial(cmd, readRetriesMax)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			a, err := c.Agent(cmd.Context(), args[0])
+			if errors.Is(err, client.ErrNotFound) {
+				return fmt.Errorf("the region has no agent %q: `bizra agent list` shows those that it has", args[0])
+			}
+			if err != nil {
+				return explained(cmd, err)
+			}
+			return show(cmd, a, func(w io.Writer) error { return printAgent(w, a) })
+		}})
+}
+
+func printAgent(out io.Writer, a *client.AgentRecord) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(w, "agent\t%s (%s) of %s\n", a.AgentID, a.AgentType, a.Owner)
+	fmt.Fprintf(w, "public key\t%s\n", a.PublicKey)
+	fmt.Fprintf(w, "registered\t%s, revoked %s\n", a.Registered, dash(a.Revoked))
+	fmt.Fprintf(w, "entries\t%d accepted, %d refused\n", a.Accepted, a.Refused)
+	fmt.Fprintf(w, "outcomes\t%d, of which %d were steps to failed\n", a.Outcomes, a.Failed)
+	fmt.Fprintf(w, "measured SNR\t%.4f; may claim up to %.4f\n", a.MeasuredSNR, a.ClaimMax)
+	fmt.Fprintf(w, "NTU\tbelief %.4f, entropy %.4f, potential %.4f over the last %d outcomes\n", a.NTU.Belief, a.NTU.Entropy, a.NTU.Potential, a.Observed)
+	fmt.Fprintf(w, "reputation\t%.4f\n", a.Reputation)
+	breaker := a.Breaker
+	if a.DecidedAt != "" {
+		breaker += ", decided at " + a.DecidedAt
+	}
+	if a.Until != "" {
+		breaker += ", until " + a.Until
+	}
+	fmt.Fprintf(w, "breaker\t%s\n", breaker)
+	fmt.Fprintf(w, "as of\t%s\n", a.LogTime)
+	return w.Flush()
 }
 
 func dash(s string) string {

@@ -51,6 +51,12 @@ func newSessionShowCommand() *cobra.Command {
 				}
 				for _, t := range s.Tips {
 					fmt.Fprintf(w, "tip  %s  %s, clock %d\n", t.Head, t.State, t.Clock)
+					if b := t.Budget; b != nil {
+						fmt.Fprintf(w, "     budget %s (task %s): %d tokens and %d ms left\n", b.Tier, b.Task, b.Left.Tokens, b.Left.TimeMillis)
+					}
+				}
+				if u := s.NTU; u != nil {
+					fmt.Fprintf(w, "NTU  belief %.4f, entropy %.4f, potential %.4f; %d steps to failed\n", u.Belief, u.Entropy, u.Potential, s.Failed)
 				}
 				if len(s.Tips) == 0 {
 					fmt.Fprintf(w, "over: the last node is %s, %s\n", s.Last.Head, s.Last.State)

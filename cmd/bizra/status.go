@@ -48,6 +48,9 @@ func printStatus(out io.Writer, s *client.Status) error {
 	if seal := s.Ledger.Seal; seal != nil {
 		fmt.Fprintf(w, "seal\tnumber %d of %d entries at %s, state %s\n", seal.Number, seal.Size, seal.Time, seal.State)
 	}
+	if b := s.Breakers; b != (client.BreakerCounts{}) {
+		fmt.Fprintf(w, "breaker\t%d agents throttled, %d muted, %d on probation\n", b.Throttled, b.Muted, b.Probation)
+	}
 	for _, v := range s.Voters {
 		leads := ""
 		if v.Leader {

@@ -10,6 +10,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/fate"
+	"github.com/bizra/bizra/fsm/ntu"
 	"github.com/bizra/bizra/p2p"
 	"github.com/bizra/bizra/pci"
 )
@@ -17,7 +19,7 @@ import (
 // Limits of the messages of [p2p.ProtocolSubmit].
 const (
 	submitRequestBytesMax  = SubmitBytesMax + SubmitProofsMax*8 + 1<<10
-	submitResponseBytesMax = 2 << 20
+	submitResponseBytesMax = 4 << 20 // some 8 KiB a receipt
 	detailBytesMax         = 1 << 10 // of a refusal
 	handleTimeout          = 12 * time.Second
 	hopsMax                = 1
@@ -74,7 +76,14 @@ type wireReceipt struct {
 	Session    string   `cbor:"11,keyasint,omitempty"`
 	Head       string   `cbor:"12,keyasint,omitempty"`
 	State      string   `cbor:"13,keyasint,omitempty"`
-	Repeated   bool     `cbor:"14,keyasint,omitempty"`
+
+	NTU         *ntu.State    `cbor:"15,keyasint,omitempty"`
+	Fate        *fate.Verdict `cbor:"16,keyasint,omitempty"`
+	Budget      *fsm.Budget   `cbor:"17,keyasint,omitempty"`
+	Agent       *fsm.Standing `cbor:"18,keyasint,omitempty"`
+	RuleMessage string        `cbor:"19,keyasint,omitempty"`
+
+	Repeated bool `cbor:"14,keyasint,omitempty"`
 }
 
 func toWire(outcomes []Outcome) []wireOutcome {

@@ -3,6 +3,7 @@ package link
 import (
 	"context"
 	"reflect"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -13,6 +14,10 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/budget"
+	"github.com/bizra/bizra/fsm/constitution"
+	"github.com/bizra/bizra/fsm/fate"
+	"github.com/bizra/bizra/fsm/ntu"
 	"github.com/bizra/bizra/p2p"
 	"github.com/bizra/bizra/pci"
 )
@@ -38,39 +43,57 @@ func TestOutcomesSurviveTheWire(t *testing.T) {
 	})
 }
 
-// receipts fills every field.
+// receipts fills every field, however deep.
 func receipts() *rapid.Generator[*fsm.Receipt] {
 	return rapid.Custom(func(t *rapid.T) *fsm.Receipt {
 		r := &fsm.Receipt{}
-		v := reflect.ValueOf(r).Elem()
-		for i := range v.NumField() {
-			f, name := v.Field(i), v.Type().Field(i).Name
-			switch f.Kind() {
-			case reflect.String:
-				f.SetString(rapid.StringN(1, 20, 80).Draw(t, name))
-			case reflect.Bool:
-				f.SetBool(true)
-			case reflect.Int64:
-				f.SetInt(rapid.Int64Min(1).Draw(t, name))
-			case reflect.Uint16:
-				f.SetUint(uint64(rapid.Uint16Min(1).Draw(t, name)))
-			case reflect.Array:
-				for j := range f.Len() {
-					f.Index(j).SetUint(uint64(rapid.Byte().Draw(t, name)))
-				}
-			default:
-				t.Fatalf("receipts have a field %s of kind %v that this test does not fill", name, f.Kind())
-			}
-		}
+		fill(t, "receipt", reflect.ValueOf(r).Elem())
 		return r
 	})
+}
+
+func fill(t *rapid.T, name string, f reflect.Value) {
+	switch f.Kind() {
+	case reflect.String:
+		f.SetString(rapid.StringN(1, 20, 80).Draw(t, name))
+	case reflect.Bool:
+		f.SetBool(true)
+	case reflect.Int, reflect.Int64:
+		f.SetInt(rapid.Int64Min(1).Draw(t, name))
+	case reflect.Uint8, reflect.Uint16:
+		f.SetUint(uint64(rapid.Uint8Min(1).Draw(t, name)))
+	case reflect.Float64:
+		f.SetFloat(rapid.Float64Range(0.1, 1).Draw(t, name))
+	case reflect.Array:
+		for j := range f.Len() {
+			f.Index(j).SetUint(uint64(rapid.Byte().Draw(t, name)))
+		}
+	case reflect.Slice:
+		f.Set(reflect.MakeSlice(f.Type(), 1, 1))
+		fill(t, name+"[]", f.Index(0))
+	case reflect.Pointer:
+		f.Set(reflect.New(f.Type().Elem()))
+		fill(t, name, f.Elem())
+	case reflect.Struct:
+		for i := range f.NumField() {
+			fill(t, name+"."+f.Type().Field(i).Name, f.Field(i))
+		}
+	default:
+		t.Fatalf("receipts have %s of kind %v that this test does not fill", name, f.Kind())
+	}
 }
 
 // The largest answer that can be given fits in the message.
 func TestLargestResponseFits(t *testing.T) {
 	long := func(n int) string { return strings.Repeat("x", n) }
 	receipt := fsm.Receipt{EnvelopeID: long(36), Reason: long(512), Region: long(63), HasEntry: true, Index: 1 << 60, TimeMillis: 1 << 60,
-		Action: long(64), AgentID: long(256), Session: long(128), Head: long(64), State: long(16), Repeated: true}
+		Action: long(64), AgentID: long(256), Session: long(128), Head: long(64), State: long(16), Repeated: true,
+		RuleMessage: long(constitution.MessageBytesMax), NTU: &ntu.State{Belief: 0.1, Entropy: 0.1, Potential: 0.1},
+		Budget: &fsm.Budget{Left: budget.Remaining{Tokens: 1 << 60}, Allocated: &budget.Allocation{Tokens: 1 << 60}, Over: &fsm.Over{Part: "tokens", Asked: 1 << 60}},
+		Agent:  &fsm.Standing{Outcomes: 1 << 60, Measured: 0.1, ClaimMax: 0.1, EnoughMillis: 1 << 60, Reputation: 0.1, UntilMillis: 1 << 60}}
+	gap := fate.Gap{Part: fate.PartToxicity, Gain: 0.1, Composite: 0.1, Least: 0.1, Rule: long(constitution.NameBytesMax)}
+	receipt.Fate = &fate.Verdict{Composite: 0.1, Threshold: 0.1, Rule: gap.Rule, Gaps: slices.Repeat([]fate.Gap{gap}, 13)} // as many as there are parts
+	receipt.Fate.Gaps[0].Words = slices.Repeat([]string{"xy"}, fate.IntentBytesMax/3)
 	for name, o := range map[string]Outcome{"receipt": {Receipt: receipt}, "refusal": {Reject: &pci.Reject{Code: 1, Detail: long(10 * detailBytesMax)}}} {
 		outcomes := make([]Outcome, SubmitProofsMax)
 		for i := range outcomes {

@@ -3,6 +3,7 @@ package workload
 import (
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"sync"
 	"time"
@@ -25,7 +26,35 @@ func Leaf(env *pci.Envelope, r *client.Receipt) (ledger.Hash, error) {
 	}
 	e := fsm.Entry{Kind: fsm.EntryProof, Region: r.Region, Index: *r.Index, TimeMillis: at.UnixMilli(), Envelope: env,
 		Outcome: fsm.Outcome{Code: r.Code, Reason: r.Reason, Session: r.Session, Head: r.Head, State: r.State}}
+	if err := takeLayers(&e.Outcome, r); err != nil {
+		return ledger.Hash{}, fmt.Errorf("the receipt of %s: %w", r.Digest, err)
+	}
 	return ledger.LeafHash(e.AppendCanonical(nil)), nil
+}
+
+// takeLayers takes what the receipt says of the layers, whose forms have the same members.
+func takeLayers(o *fsm.Outcome, r *client.Receipt) error {
+	text, err := json.Marshal(map[string]any{"NTU": r.NTU, "Fate": r.Fate, "Budget": r.Budget, "Agent": r.Agent})
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, o); err != nil || r.Agent == nil {
+		return err
+	}
+	for _, c := range []struct {
+		text string
+		into *int64
+	}{{r.Agent.EnoughFrom, &o.Agent.EnoughMillis}, {r.Agent.Until, &o.Agent.UntilMillis}} {
+		if c.text == "" {
+			continue
+		}
+		at, err := time.Parse(time.RFC3339Nano, c.text)
+		if err != nil {
+			return err
+		}
+		*c.into = at.UnixMilli()
+	}
+	return nil
 }
 
 // Included is what one node proved.

@@ -212,7 +212,15 @@ func (w *Walk) Step(ctx context.Context) (Acked, error) {
 
 func (w *Walk) next() Step {
 	to := round()[w.steps%len(round())]
-	return Step{Action: "session.transition", Head: w.head, Data: map[string]any{"session": w.ID, "to": to, "reason": fmt.Sprintf("step %d", w.steps+1)}}
+	return TransitionStep(w.ID, to, w.head, fmt.Sprintf("step %d", w.steps+1))
+}
+
+// TransitionStep takes a session from a head to a state. It says what is done, on what and what
+// for, so that it passes FATE.
+func TransitionStep(id, to, head, reason string) Step {
+	return Step{Action: "session.transition", Head: head, Data: map[string]any{"session": id, "to": to, "reason": reason,
+		"operation": "load_step", "operation_type": "control", "intent": "load step", "input": map[string]any{"to": to},
+		"meta": map[string]any{"description": "one step of a session under load"}}}
 }
 
 func (w *Walk) took(a Acked) {
