@@ -38,7 +38,8 @@ func TestClientsInOtherLanguages(t *testing.T) {
 func asPythonWrites(t *testing.T, r *proctest.Region, agent *workload.Agent) {
 	opened := mustAck(t, agent, workload.OpenStep(r.Name, "dumps"))
 	env, err := agent.Sign(workload.Step{Action: "session.transition", Head: opened.Receipt.Head, Data: map[string]any{
-		"session": "dumps", "to": "active", "intent": "naïve 😀 \u2028 \"quoted\" \\ / \x7f \t", "meta": map[string]any{"zeta": 1, "Alpha": []any{1.5, -0.25, true, nil}, "π": "ü"}}})
+		"session": "dumps", "to": "active", "operation": "naïve_😀_\"quoted\"_\\_/_\x7f", "intent": "naïve 😀 \u2028 \"quoted\" \\ / \x7f \t",
+		"operation_type": "read", "input": 1e-7, "meta": map[string]any{"description": "π", "zeta": 1, "Alpha": []any{1.5, -0.25, true, nil}, "π": "ü"}}})
 	if err != nil {
 		t.Fatal(err)
 	}

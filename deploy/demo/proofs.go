@@ -174,8 +174,11 @@ func (d *demo) killLeader(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := d.writeStep(); err != nil {
+		return err
+	}
 	d.say("%d agents submit one proof after the other, each to any voter that answers, as this loop would:", loadAgents)
-	d.shows(fmt.Sprintf(`for to in active computing validated committed; do echo "{\"action\":\"session.transition\",\"data\":{\"session\":\"load-1\",\"to\":\"$to\"}}" | bizra submit --node %s --key %s --agent-id %s; done`,
+	d.shows(fmt.Sprintf(`for to in active computing validated committed; do sed "s/TO/$to/" step.json | bizra submit --node %s --key %s --agent-id %s; done`,
 		strings.Join(urls(d.voters), ","), agentFile, agentID))
 	enough := make(chan struct{})
 	var agents sync.WaitGroup
@@ -194,6 +197,16 @@ func (d *demo) killLeader(ctx context.Context) error {
 		err = errors.Join(err, fault)
 	}
 	return err
+}
+
+// writeStep writes the step that the loop would take, with TO where the state stands.
+func (d *demo) writeStep() error {
+	step := workload.TransitionStep("load-1", "TO", "", "one more")
+	text, err := json.Marshal(map[string]any{"action": step.Action, "data": step.Data})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(d.dir, "step.json"), text, 0o600)
 }
 
 func urls(voters []*voter) []string {
@@ -352,6 +365,13 @@ func (d *demo) seeRefusals(ctx context.Context) error {
 		return err
 	}
 	if err := d.refused(ctx, pci.RejectIhsanBelowMin, "submit", "--node", d.voters[0].ready.HTTP, "--key", agentFile, "--agent-id", agentID, "--ihsan", "0.5", "low.json"); err != nil {
+		return err
+	}
+	// A step that does not say what it is for: the refusal names what is missing.
+	if err := os.WriteFile(filepath.Join(d.dir, "bare.json"), []byte(`{"action":"session.transition","data":{"session":"cli-1","to":"active"}}`), 0o600); err != nil {
+		return err
+	}
+	if err := d.refused(ctx, pci.RejectFateViolation, "submit", "--node", d.voters[0].ready.HTTP, "--key", agentFile, "--agent-id", agentID, "bare.json"); err != nil {
 		return err
 	}
 	// One digit of what was signed, changed on its way.

@@ -81,5 +81,7 @@ if __name__ == "__main__":
     name = "python-" + secrets.token_hex(4)
     opened = submit(sys.argv[1], "python", "session.open", {"region": region, "session": name})
     print(opened["name"], opened.get("state"), opened["message"])
-    moved = submit(sys.argv[1], "python", "session.transition", {"session": name, "to": "active", "intent": "naïve 😀"}, opened["head"])
+    moved = submit(sys.argv[1], "python", "session.transition", {
+        "session": name, "to": "active", "operation": "look_up_naïve_😀", "operation_type": "read", "intent": "look up naïve 😀",
+        "input": {"words": 2}, "meta": {"description": "what a step must say: docs/http.md"}}, opened["head"])
     print(moved["name"], moved.get("state"), moved["message"])

@@ -71,11 +71,13 @@ def main(path, node, agent_id):
     region = example.call("GET", "/v1/policy")["region"]
     receipt = example.submit(None, agent_id, "session.open", {"region": region, "session": "pythonic"})
     print(json.dumps(receipt))
-    steps = [("active", {"intent": "naïve 😀 \u2028 \"quoted\" \\ / \x7f"}),
-             ("computing", {"meta": {"zeta": 1, "Alpha": [1.0, -0.0, 1e-07, 1e+16, 123456789012345678], "π": None, "\U0001f600": True}}),
+    said = {"operation": "naïve_😀_\"quoted\"_\\_/_\x7f", "operation_type": "read", "intent": "naïve 😀 \u2028 \"quoted\" \\ / \x7f",
+            "input": [], "meta": {"rationale": "π"}}
+    steps = [("active", {}),
+             ("computing", {"meta": {"description": "a test", "zeta": 1, "Alpha": [1.0, -0.0, 1e-07, 1e+16, 123456789012345678], "π": None, "\U0001f600": True}}),
              ("validated", {"use": {"tokens": 12, "time_ms": 30}})]
     for to, more in steps:
-        receipt = example.submit(None, agent_id, "session.transition", {"session": "pythonic", "to": to, **more}, receipt["head"])
+        receipt = example.submit(None, agent_id, "session.transition", {"session": "pythonic", "to": to, **said, **more}, receipt["head"])
         print(json.dumps(receipt))
 
 if __name__ == "__main__":
