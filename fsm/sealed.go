@@ -93,9 +93,9 @@ func ParseSession(record []byte) (*session.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	var s session.Session
+	var s sessionRecord
 	if err := enc.dec.Unmarshal(record, &s); err != nil {
 		return nil, fmt.Errorf("decode a session's record: %w", err)
 	}
-	return &s, nil
+	return &s.Session, nil
 }

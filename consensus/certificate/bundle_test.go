@@ -98,8 +98,8 @@ func TestBundleForms(t *testing.T) {
 func TestBundleOfRefusalAndEnd(t *testing.T) {
 	r := testregion.New(t, testfed.New(4, 1), "a")
 	a, active := r.Session("alice", "s1")
-	r.Submit(a.Sign("session.transition", map[string]any{"session": "s1", "to": "committed"}, active.Head))
-	r.Accept(a.Sign("session.transition", map[string]any{"session": "s1", "to": "terminated"}, active.Head))
+	r.Submit(a.Sign("session.transition", testfed.Transition("s1", "committed"), active.Head))
+	r.Accept(a.Sign("session.transition", testfed.Transition("s1", "terminated"), active.Head))
 	v := certificate.VerifyBundle(must[[]byte](t)(r.Bundle(r.Seal(), active.Index+1, "s1").Marshal()), r.Document())
 	if !v.Valid() || !strings.Contains(v.Steps[4].Result, "refused, REJECT_INVARIANT_FAILED (step-not-allowed)") || !strings.Contains(v.Steps[6].Result, "session s1 was over") {
 		t.Errorf("%+v", v.Steps)
@@ -248,7 +248,7 @@ func TestLargestBundle(t *testing.T) {
 	for n := pci.EnvelopeBytesMax; ; n -= 8 {
 		env := func() (e *pci.Envelope) {
 			defer func() { _ = recover() }() // the signer panics for one that is too long
-			return a.Sign("session.transition", map[string]any{"session": "s1", "to": "computing", "input": strings.Repeat("x", n)}, active.Head)
+			return a.Sign("session.transition", testfed.Transition("s1", "computing", "input", strings.Repeat("x", n)), active.Head)
 		}()
 		if env != nil {
 			active = r.Accept(env)

@@ -209,7 +209,7 @@ func (c Config) raft(id raft.ServerID) *raft.Config {
 	r.BatchApplyCh = true      // several of our entries then go to disk in one write
 	r.ShutdownOnRemove = false // a removed voter may go on as a member
 	r.TrailingLogs = c.TrailingEntries
-	// We take snapshots ourselves, after a seal; Raft's own are the second line, should seals fail to come.
+	// We take snapshots ourselves; Raft's own are the second line.
 	r.SnapshotThreshold = snapshotSecondLine * c.SnapshotEntries
 	r.NoSnapshotRestoreOnStart = true
 	r.NoLegacyTelemetry = true

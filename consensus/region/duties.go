@@ -123,11 +123,16 @@ func (r *Region) genesis(ctx context.Context) {
 
 // seal proposes a seal if the ledger has grown.
 func (r *Region) seal() {
-	if size := r.replica.size.Load(); size == 0 || size == r.sealed.Load() {
+	size := r.replica.size.Load()
+	if size == 0 || size == r.sealed.Load() || r.withheld.Load() {
 		return
 	}
-	if _, err := r.commit(fsm.EncodeSeal()); err != nil && !errors.Is(err, ErrNotLeader) {
+	res, err := r.commit(fsm.EncodeSeal())
+	if err != nil && !errors.Is(err, ErrNotLeader) {
 		r.cfg.Logger.Warn("the ledger was not sealed", "error", err)
+	}
+	if err == nil && res.Seal == nil && r.sealed.Load() < size {
+		r.withheld.Store(true)
 	}
 }
 

@@ -38,6 +38,7 @@ type Region struct {
 	heldOnce sync.Once
 
 	sealed    atomic.Int64 // size of the ledger at the last seal, -1 before one is seen
+	withheld  atomic.Bool  // no seal is made until a certificate comes
 	snapshot  atomic.Bool  // a snapshot is due
 	transfer  sync.Mutex   // held by the one leadership transfer at a time
 	blockedAt atomic.Int64 // since when Raft refuses writes for a transfer, Unix nanoseconds; 0 if it does not
@@ -235,10 +236,14 @@ func (r *Region) configured(c raft.Configuration, _ uint64) {
 func (r *Region) applied(index uint64, result *fsm.Result) {
 	if result.Seal != nil {
 		r.sealed.Store(result.Seal.Size)
-		if p := r.snapshots.newest(); p == nil && index >= r.cfg.SnapshotEntries || p != nil && index >= p.Index+r.cfg.SnapshotEntries {
-			r.snapshot.Store(true)
-			r.wakeTend()
-		}
+	}
+	if a := result.Attested; a != nil && a.Statement == fsm.StatedCertificate && a.Accepted() {
+		r.withheld.Store(false)
+	}
+	// A region that nobody attests makes no seals, and its log must not grow for that.
+	if p := r.snapshots.newest(); p == nil && index >= r.cfg.SnapshotEntries || p != nil && index >= p.Index+r.cfg.SnapshotEntries {
+		r.snapshot.Store(true)
+		r.wakeTend()
 	}
 	r.cfg.OnApplied(index, result)
 }
@@ -330,7 +335,7 @@ func (r *Region) tend() {
 			err := r.raft.Load().Snapshot().Error()
 			r.cfg.Hooks.Snapshot(time.Since(start), err)
 			if err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
-				r.cfg.Logger.Warn("no snapshot was taken; the next seal tries again", "error", err)
+				r.cfg.Logger.Warn("no snapshot was taken; the next entry tries again", "error", err)
 			}
 		}
 	}

@@ -83,7 +83,7 @@ func (r *Region) Session(agent, id string) (*testfed.Signer, fsm.Receipt) {
 	a := r.Fed.Agent(agent, r.Now)
 	r.Accept(r.operator.Register(r.Name, a))
 	opened := r.Accept(a.Sign("session.open", map[string]any{"region": r.Name, "session": id}, ""))
-	return a, r.Accept(a.Sign("session.transition", map[string]any{"session": id, "to": "active"}, opened.Head))
+	return a, r.Accept(a.Sign("session.transition", testfed.Transition(id, "active"), opened.Head))
 }
 
 // Seal seals the ledger; something must have been appended since the last seal.
