@@ -15,6 +15,7 @@ const (
 	ProtocolRead    protocol.ID = "/bizra/read/1.0.0"    // how far the ledger must be read for a linearizable answer
 	ProtocolKeys    protocol.ID = "/bizra/keys/1.0.0"    // hand-over of the region's keys
 	ProtocolAttest  protocol.ID = "/bizra/attest/1.0.0"  // checkpoints, cosignatures and certificates, between voters of different regions
+	ProtocolGossip  protocol.ID = "/bizra/gossip/1.0.0"  // GossipSub 1.2 under a name of our own, raw stream
 )
 
 // Protocols lists every protocol that this package gives rules for, in the order of [Rules].
