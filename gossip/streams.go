@@ -1,0 +1,120 @@
+package gossip
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"golang.org/x/time/rate"
+
+	"github.com/bizra/bizra/p2p"
+)
+
+// gate is the host that GossipSub sees: streams of peers come in through the access rules
+// of package p2p, no faster than a peer may send.
+type gate struct {
+	host.Host
+	r *Router
+}
+
+func (g gate) SetStreamHandler(proto protocol.ID, handle network.StreamHandler) {
+	srv, err := p2p.ServeStream(g.Host, g.r.access, proto, p2p.Limits{ConcurrentMax: streamsMax, PerPeerMax: streamsPerPeerMax},
+		func(ctx context.Context, from peer.ID, s network.Stream) error {
+			m := &metered{Stream: s, ctx: ctx, limit: rate.NewLimiter(rate.Limit(g.r.cfg.PeerBytesPerSecond), g.r.cfg.PeerBytesBurst)}
+			defer g.r.streams.add(from, s)()
+			handle(m)
+			return nil
+		})
+	if err != nil {
+		g.r.serveErr = fmt.Errorf("serve %s: %w", proto, err)
+		return
+	}
+	g.r.server = srv
+}
+
+// metered is a stream that is read no faster than its limit; the flow control of the
+// transport then holds back its writer.
+type metered struct {
+	network.Stream
+	ctx   context.Context
+	limit *rate.Limiter
+}
+
+func (m *metered) Read(b []byte) (int, error) {
+	if burst := m.limit.Burst(); len(b) > burst {
+		b = b[:burst]
+	}
+	n, err := m.Stream.Read(b)
+	if n > 0 {
+		if waited := m.limit.WaitN(m.ctx, n); waited != nil && err == nil {
+			err = waited
+		}
+	}
+	return n, err
+}
+
+// streams are the open inbound ones, to be ended when what they were told no longer holds.
+type streams struct {
+	mu   sync.Mutex
+	open map[peer.ID]*inbound
+}
+
+type inbound struct {
+	stream     network.Stream
+	turnedDown []Topic // that it wanted to subscribe to; it does not repeat it on this stream
+}
+
+func newStreams() *streams { return &streams{open: make(map[peer.ID]*inbound)} }
+
+func (s *streams) add(p peer.ID, in network.Stream) (remove func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	entry := &inbound{stream: in}
+	s.open[p] = entry
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.open[p] == entry {
+			delete(s.open, p)
+		}
+	}
+}
+
+func (s *streams) turnDown(p peer.ID, topics []Topic) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if in := s.open[p]; in != nil {
+		in.turnedDown = append(in.turnedDown, topics...)
+		in.turnedDown = in.turnedDown[:min(len(in.turnedDown), subscriptionsMax)]
+	}
+}
+
+// renew ends the stream of a peer whose rights changed, so that it opens another and says
+// anew what it subscribes to.
+func (s *streams) renew(p peer.ID) {
+	s.mu.Lock()
+	in := s.open[p]
+	delete(s.open, p)
+	s.mu.Unlock()
+	if in != nil {
+		_ = in.stream.ResetWithError(network.StreamNoError)
+	}
+}
+
+// admitted lists the peers that were turned down and would not be now.
+func (s *streams) admitted(may func(peer.ID, Topic) bool) []peer.ID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []peer.ID
+	for p, in := range s.open {
+		if slices.ContainsFunc(in.turnedDown, func(t Topic) bool { return may(p, t) }) {
+			list = append(list, p)
+		}
+	}
+	return list
+}
