@@ -27,7 +27,7 @@ const (
 	ratePerSecondMin   = 16 // messages of one topic from one peer, however little is expected
 	burstSeconds       = 8  // of its rate may come at once
 	ihaveIDsPerSecond  = 2048
-	iwantIDsPerSecond  = 256
+	iwantIDsPerSecond  = 64
 	graftsPerSecond    = 16 // and prunes, and changes of subscriptions
 	controlBurst       = 4  // seconds' worth
 	ihaveLengthMax     = 1024
