@@ -22,7 +22,6 @@ type attack struct {
 	held string
 }
 
-
 var certificates = Topic{Kind: Certificates}
 
 func (a attack) run(t *testing.T, off bool) (harm string, standing PeerStanding) {

@@ -18,6 +18,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/bizra/bizra/internal/testfed"
@@ -385,3 +386,37 @@ func (r *rogue) publish(t Topic, payloads ...string) {
 
 // standing is what the victim thinks of the rogue.
 func (r *rogue) standing() PeerStanding { return r.victim.router.Standing(r.n.host.ID()) }
+
+func mustKey(t *testing.T) *pci.PrivateKey {
+	t.Helper()
+	key, err := pci.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// gathered sums the samples of a metric, those with a label of this value if one is given.
+func gathered(t *testing.T, reg *prometheus.Registry, name, label string) (sum float64) {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetValue() == label {
+					sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+				}
+			}
+			if label == "" {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return sum
+}
