@@ -8,6 +8,8 @@ import (
 
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/bizra/bizra/internal/testnet"
 )
 
 // An attack is done by a listed voter of region a, b's or a's last, against its region's
@@ -36,14 +38,13 @@ func (a attack) run(t *testing.T, off bool) (harm string, standing PeerStanding)
 				})
 			}
 		}
-		w.connectRegions(map[*node]bool{bad: true})
-		w.connectLeaders(map[*node]bool{bad: true})
-		pass(5 * time.Second)
+		w.ConnectAll(bad.Node)
+		testnet.Pass(5 * time.Second)
 		r := bad.attack(w.nodes["a"][0])
 		r.subscribe(certificates, Topic{Kind: Patterns})
 		a.attack(t, r)
 		harm = a.harmed(t, r)
-		pass(11 * time.Second) // until scores were taken
+		testnet.Pass(11 * time.Second) // until scores were taken
 		standing = r.standing()
 
 		// Whatever was done, honest messages get through to everybody.
@@ -51,17 +52,17 @@ func (a attack) run(t *testing.T, off bool) (harm string, standing PeerStanding)
 		if err := w.nodes["b"][0].router.Publish(certificates, []byte(honest)); err != nil {
 			t.Fatal(err)
 		}
-		pass(5 * time.Second)
+		testnet.Pass(5 * time.Second)
 		for _, n := range w.all() {
 			if n != bad && n != w.nodes["b"][0] && n.received(honest) != 1 && !off {
-				t.Errorf("a node of region %s got the honest message %d times", n.region, n.received(honest))
+				t.Errorf("a node of region %s got the honest message %d times", n.Region, n.received(honest))
 			}
 		}
 		for _, n := range w.all() {
-			if n == bad || n == r.victim || n.region != "a" {
+			if n == bad || n == r.victim || n.Region != "a" {
 				continue
 			}
-			if st := r.victim.router.Standing(n.host.ID()); !off && (st.Score < 0 || st.Muted || len(st.Why) > 0) {
+			if st := r.victim.router.Standing(n.Host.ID()); !off && (st.Score < 0 || st.Muted || len(st.Why) > 0) {
 				t.Errorf("an honest peer stands at %+v", st)
 			}
 		}
@@ -90,7 +91,7 @@ func TestAttacks(t *testing.T) {
 				for i := range many {
 					r.publish(certificates, fmt.Sprintf("ok:a:spam %d", i))
 				}
-				pass(3 * time.Second)
+				testnet.Pass(3 * time.Second)
 			},
 			harmed: func(t *testing.T, r *rogue) string {
 				if r.sent != many {
@@ -108,7 +109,7 @@ func TestAttacks(t *testing.T) {
 			attack: func(t *testing.T, r *rogue) {
 				for i := range 100 {
 					r.publish(certificates, fmt.Sprintf("bad:a:invalid %d", i))
-					pass(500 * time.Millisecond)
+					testnet.Pass(500 * time.Millisecond)
 				}
 			},
 			harmed: func(t *testing.T, r *rogue) string {
@@ -127,7 +128,7 @@ func TestAttacks(t *testing.T) {
 			attack: func(t *testing.T, r *rogue) {
 				for range 200 {
 					r.publish(certificates, "ok:a:once", "ok:a:once", "ok:a:once")
-					pass(100 * time.Millisecond)
+					testnet.Pass(100 * time.Millisecond)
 				}
 			},
 			harmed: func(t *testing.T, r *rogue) string {
@@ -149,7 +150,7 @@ func TestAttacks(t *testing.T) {
 			attack: func(t *testing.T, r *rogue) {
 				for i := range 256 {
 					r.send(&pb.RPC{Publish: []*pb.Message{r.message(certificates, uint8(i), "ok:a:same")}})
-					pass(20 * time.Millisecond)
+					testnet.Pass(20 * time.Millisecond)
 				}
 			},
 			harmed: func(t *testing.T, r *rogue) string {
@@ -168,7 +169,7 @@ func TestAttacks(t *testing.T) {
 			attack: func(t *testing.T, r *rogue) {
 				for i := range 300 {
 					r.publish(Topic{Kind: Members, Region: "b"}, fmt.Sprintf("ok:b:not mine %d", i))
-					pass(20 * time.Millisecond)
+					testnet.Pass(20 * time.Millisecond)
 				}
 			},
 			harmed: func(t *testing.T, r *rogue) string {
@@ -191,7 +192,7 @@ func TestAttacks(t *testing.T) {
 						ids[k] = fmt.Sprintf("%010d%010d", i, k)
 					}
 					r.send(&pb.RPC{Control: &pb.ControlMessage{Ihave: []*pb.ControlIHave{{TopicID: proto.String(r.name(certificates)), MessageIDs: ids}}}})
-					pass(50 * time.Millisecond)
+					testnet.Pass(50 * time.Millisecond)
 				}
 			},
 			harmed: func(t *testing.T, r *rogue) string {
@@ -224,13 +225,13 @@ func TestAttacks(t *testing.T) {
 					}
 					ids = append(ids, messageID(r.message(certificates, 0, payload)))
 				}
-				pass(100 * time.Millisecond)
+				testnet.Pass(100 * time.Millisecond)
 				r.mu.Lock()
 				r.got = nil
 				r.mu.Unlock()
 				for range 40 {
 					r.send(&pb.RPC{Control: &pb.ControlMessage{Iwant: []*pb.ControlIWant{{MessageIDs: ids}}}})
-					pass(50 * time.Millisecond)
+					testnet.Pass(50 * time.Millisecond)
 				}
 			},
 			harmed: func(t *testing.T, r *rogue) string {
@@ -258,7 +259,7 @@ func TestAttacks(t *testing.T) {
 				for range 1000 {
 					r.send(&pb.RPC{Control: &pb.ControlMessage{Graft: graft}})
 					r.send(&pb.RPC{Control: &pb.ControlMessage{Prune: prune}})
-					pass(10 * time.Millisecond)
+					testnet.Pass(10 * time.Millisecond)
 				}
 			},
 			harmed: func(t *testing.T, r *rogue) string {

@@ -4,9 +4,8 @@ import (
 	"bufio"
 	"context"
 	"encoding/binary"
-	"fmt"
 	"io"
-	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,45 +13,32 @@ import (
 	"time"
 
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
-	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/bizra/bizra/internal/testfed"
+	"github.com/bizra/bizra/internal/testnet"
 	"github.com/bizra/bizra/p2p"
 	"github.com/bizra/bizra/pci"
-	"github.com/bizra/bizra/sim/memnet"
 )
 
-const (
-	near = time.Millisecond
-	far  = 50 * time.Millisecond
-)
-
-// world is a federation on a network in memory: voters and members of every region.
+// world is a federation on a network in memory whose nodes gossip.
 type world struct {
+	*testnet.Net
 	t     *testing.T
-	fed   *testfed.Federation
-	net   *memnet.Network
 	nodes map[string][]*node // by region; voters first
-	owner map[peer.ID]string // region
 
 	mu     sync.Mutex
 	copies map[link]map[string]int // of payloads, by link
-	tap    func(from, to peer.ID, rpc *pb.RPC)
 }
 
 type link struct{ from, to peer.ID }
 
 type node struct {
+	*testnet.Node
 	w      *world
-	region string
-	voters int
-	host   *memnet.Host
-	access *p2p.Access
 	router *Router // nil for a rogue
 
 	mu     sync.Mutex
@@ -64,35 +50,11 @@ type node struct {
 func bubble(t *testing.T, regions, voters, members int, test func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, fed: testfed.New(regions, voters), nodes: make(map[string][]*node), owner: make(map[peer.ID]string), copies: make(map[link]map[string]int)}
-		var err error
-		w.net, err = memnet.New(memnet.Config{Latency: w.latency, Tap: w.see})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range w.fed.Document.Regions {
-			keys := append([]*pci.PrivateKey(nil), w.fed.Nodes[r.Name]...)
-			for i := range members {
-				keys = append(keys, testfed.Key(fmt.Sprintf("%s-member-%d", r.Name, i)))
-			}
-			for _, k := range keys {
-				w.nodes[r.Name] = append(w.nodes[r.Name], w.newNode(r.Name, voters, k))
-			}
-		}
-		for region, nodes := range w.nodes {
-			var ids []peer.ID
+		w := &world{Net: testnet.New(regions, voters, members), t: t, nodes: make(map[string][]*node), copies: make(map[link]map[string]int)}
+		w.Tap = w.see
+		for region, nodes := range w.Nodes {
 			for _, n := range nodes {
-				ids = append(ids, n.host.ID())
-			}
-			raft := p2p.NewRaftPeers(ids[:voters], ids[voters:])
-			for _, n := range nodes {
-				n.access, err = p2p.NewAccess(p2p.AccessConfig{Region: region, Logger: quiet(), Raft: func() (p2p.RaftPeers, bool) { return raft, true }})
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := n.access.SetDocument(w.fed.Document); err != nil {
-					t.Fatal(err)
-				}
+				w.nodes[region] = append(w.nodes[region], &node{Node: n, w: w, judged: make(map[string]int)})
 			}
 		}
 		defer w.close()
@@ -100,42 +62,13 @@ func bubble(t *testing.T, regions, voters, members int, test func(t *testing.T, 
 	})
 }
 
-func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
-
-func (w *world) newNode(region string, voters int, key *pci.PrivateKey) *node {
-	seed := key.Seed()
-	priv, _, err := crypto.GenerateEd25519Key(strings.NewReader(string(seed[:])))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	h, err := w.net.NewHost(priv)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.owner[h.ID()] = region
-	return &node{w: w, region: region, voters: voters, host: h, judged: make(map[string]int)}
-}
-
-func (w *world) latency(a, b peer.ID) time.Duration {
-	if w.owner[a] == w.owner[b] {
-		return near
-	}
-	return far
-}
-
 func (w *world) close() {
-	for _, nodes := range w.nodes {
-		for _, n := range nodes {
-			if n.router != nil {
-				_ = n.router.Close()
-			}
+	for _, n := range w.all() {
+		if n.router != nil {
+			_ = n.router.Close()
 		}
 	}
-	for _, nodes := range w.nodes {
-		for _, n := range nodes {
-			_ = n.host.Close()
-		}
-	}
+	w.Close()
 }
 
 // see counts the copies of payloads on each link.
@@ -149,9 +82,6 @@ func (w *world) see(from, to peer.ID, proto protocol.ID, data []byte) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.tap != nil {
-		w.tap(from, to, rpc)
-	}
 	for _, m := range rpc.Publish {
 		if payload, err := unframe(m.GetData()); err == nil {
 			l := link{from, to}
@@ -180,7 +110,7 @@ func (w *world) sent(payload, from, to string) (total int, most int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for l, byPayload := range w.copies {
-		if w.owner[l.from] == from && w.owner[l.to] == to {
+		if w.RegionOf(l.from) == from && w.RegionOf(l.to) == to {
 			total += byPayload[payload]
 			most = max(most, byPayload[payload])
 		}
@@ -226,11 +156,11 @@ func (n *node) received(payload string) (count int) {
 
 func (n *node) start(change ...func(*Config)) *Router {
 	n.w.t.Helper()
-	cfg := Config{Federation: n.w.fed.Document.Name, Regions: len(n.w.fed.Document.Regions), RegionNodes: len(n.w.nodes[n.region]), ValidateWorkers: 1, Logger: quiet()}
+	cfg := Config{Federation: n.w.Fed.Document.Name, Regions: len(n.w.Fed.Document.Regions), RegionNodes: len(n.w.nodes[n.Region]), ValidateWorkers: 1, Logger: testnet.Quiet()}
 	for _, c := range change {
 		c(&cfg)
 	}
-	r, err := New(n.host, n.access, cfg)
+	r, err := New(n.Host, n.Access, cfg)
 	if err != nil {
 		n.w.t.Fatal(err)
 	}
@@ -242,54 +172,18 @@ func (n *node) start(change ...func(*Config)) *Router {
 	return r
 }
 
-// startAll starts every node that is not left out, connects each region's nodes with each
-// other and each region's first voter with two nodes of each other region.
+// startAll starts and connects every node that is not left out.
 func (w *world) startAll(leaveOut ...*node) {
-	skip := make(map[*node]bool)
-	for _, n := range leaveOut {
-		skip[n] = true
-	}
-	for _, nodes := range w.nodes {
-		for _, n := range nodes {
-			if !skip[n] {
-				n.start()
-			}
+	var out []*testnet.Node
+	for _, n := range w.all() {
+		if slices.Contains(leaveOut, n) {
+			out = append(out, n.Node)
+		} else {
+			n.start()
 		}
 	}
-	w.connectRegions(skip)
-	w.connectLeaders(skip)
-	pass(5 * time.Second)
-}
-
-func (w *world) connectRegions(skip map[*node]bool) {
-	for _, nodes := range w.nodes {
-		for i, a := range nodes {
-			for _, b := range nodes[:i] {
-				if !skip[a] && !skip[b] {
-					w.connect(a, b)
-				}
-			}
-		}
-	}
-}
-
-func (w *world) connectLeaders(skip map[*node]bool) {
-	for _, nodes := range w.nodes {
-		for region, others := range w.nodes {
-			for _, b := range others[1:3] {
-				if region != nodes[0].region && !skip[nodes[0]] && !skip[b] {
-					w.connect(nodes[0], b)
-				}
-			}
-		}
-	}
-}
-
-func (w *world) connect(a, b *node) {
-	w.t.Helper()
-	if err := a.host.Connect(w.t.Context(), peer.AddrInfo{ID: b.host.ID()}); err != nil {
-		w.t.Fatal(err)
-	}
+	w.ConnectAll(out...)
+	testnet.Pass(5 * time.Second)
 }
 
 func (w *world) all() (list []*node) {
@@ -297,12 +191,6 @@ func (w *world) all() (list []*node) {
 		list = append(list, nodes...)
 	}
 	return list
-}
-
-// pass lets virtual time pass, and then what is due by then happen.
-func pass(d time.Duration) {
-	<-time.After(d)
-	synctest.Wait()
 }
 
 // rogue speaks the gossip protocol by hand.
@@ -321,14 +209,14 @@ type rogue struct {
 func (n *node) attack(victim *node) *rogue {
 	n.w.t.Helper()
 	r := &rogue{t: n.w.t, n: n, victim: victim}
-	n.host.SetStreamHandler(p2p.ProtocolGossip, r.read)
-	n.w.connect(n, victim)
-	s, err := n.host.NewStream(n.w.t.Context(), victim.host.ID(), p2p.ProtocolGossip)
+	n.Host.SetStreamHandler(p2p.ProtocolGossip, r.read)
+	n.w.Connect(n.Node, victim.Node)
+	s, err := n.Host.NewStream(n.w.t.Context(), victim.Host.ID(), p2p.ProtocolGossip)
 	if err != nil {
 		n.w.t.Fatal(err)
 	}
 	r.stream = s
-	pass(2 * far)
+	testnet.Pass(2 * testnet.Far)
 	return r
 }
 
@@ -370,7 +258,7 @@ func (r *rogue) subscribe(topics ...Topic) {
 	r.send(rpc)
 }
 
-func (r *rogue) name(t Topic) string { return t.name(r.n.w.fed.Document.Name) }
+func (r *rogue) name(t Topic) string { return t.name(r.n.w.Fed.Document.Name) }
 
 func (r *rogue) message(t Topic, attempt uint8, payload string) *pb.Message {
 	return &pb.Message{Topic: proto.String(r.name(t)), Data: frame(attempt, []byte(payload))}
@@ -385,7 +273,7 @@ func (r *rogue) publish(t Topic, payloads ...string) {
 }
 
 // standing is what the victim thinks of the rogue.
-func (r *rogue) standing() PeerStanding { return r.victim.router.Standing(r.n.host.ID()) }
+func (r *rogue) standing() PeerStanding { return r.victim.router.Standing(r.n.Host.ID()) }
 
 func mustKey(t *testing.T) *pci.PrivateKey {
 	t.Helper()

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/bizra/bizra/internal/testnet"
 )
 
 // chatter lets every region's leader say something every half minute, as digests do.
@@ -16,18 +18,7 @@ func (w *world) chatter(d time.Duration) {
 				w.t.Fatal(err)
 			}
 		}
-		pass(30 * time.Second)
-	}
-}
-
-func (w *world) cutOff(region string, cut bool) {
-	for _, a := range w.nodes[region] {
-		for _, b := range w.all() {
-			if b.region != region {
-				w.net.Cut(a.host.ID(), b.host.ID(), cut)
-				w.net.Cut(b.host.ID(), a.host.ID(), cut)
-			}
-		}
+		testnet.Pass(30 * time.Second)
 	}
 }
 
@@ -45,9 +36,8 @@ func TestLocalOnlyModeIsEnteredAndLeft(t *testing.T) {
 						}
 					})
 				}
-				w.connectRegions(nil)
-				w.connectLeaders(nil)
-				pass(5 * time.Second)
+				w.ConnectAll()
+				testnet.Pass(5 * time.Second)
 				alone := func(region string) (count int) {
 					for _, n := range w.nodes[region] {
 						if n.router.LocalOnly().Local {
@@ -60,16 +50,7 @@ func TestLocalOnlyModeIsEnteredAndLeft(t *testing.T) {
 				if alone("a")+alone("b")+alone("c") != 0 {
 					t.Fatal("in a federation that works somebody is alone")
 				}
-				w.cutOff("a", true)
-				if hangUp {
-					for _, a := range w.nodes["a"] {
-						for _, b := range w.all() {
-							if b.region != "a" {
-								w.net.Disconnect(a.host.ID(), b.host.ID())
-							}
-						}
-					}
-				}
+				w.CutOff("a", true, hangUp)
 				w.chatter(2 * time.Minute)
 				linked := 0
 				for _, n := range w.nodes["a"] {
@@ -91,12 +72,12 @@ func TestLocalOnlyModeIsEnteredAndLeft(t *testing.T) {
 				if err := w.nodes["a"][0].router.Announce(certificates, []byte("ok:a:meanwhile"), Announcement{Until: time.Now().Add(time.Hour)}); err != nil {
 					t.Fatal(err)
 				}
-				pass(5 * time.Second)
+				testnet.Pass(5 * time.Second)
 				if member.received("ok:a:meanwhile") != 1 || w.nodes["b"][0].received("ok:a:meanwhile") != 0 {
 					t.Error("the region does not go on by itself")
 				}
-				w.cutOff("a", false)
-				w.connectLeaders(nil)
+				w.CutOff("a", false, false)
+				w.ConnectAll()
 				w.chatter(2 * time.Minute)
 				if n := alone("a") + alone("b") + alone("c"); n != 0 {
 					t.Errorf("%d nodes are still alone", n)
@@ -118,7 +99,7 @@ func TestAFederationOfOneRegionIsNotAlone(t *testing.T) {
 	bubble(t, 1, 3, 0, func(t *testing.T, w *world) {
 		n := w.nodes["a"][0]
 		n.start()
-		pass(time.Hour)
+		testnet.Pass(time.Hour)
 		if n.router.LocalOnly().Local {
 			t.Error("it misses regions that there are none of")
 		}

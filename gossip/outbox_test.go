@@ -7,13 +7,15 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/bizra/bizra/internal/testnet"
 )
 
 func (w *world) publications(n *node, payload string) (times int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for l, byPayload := range w.copies {
-		if l.from == n.host.ID() {
+		if l.from == n.Host.ID() {
 			times = max(times, byPayload[payload])
 		}
 	}
@@ -40,10 +42,9 @@ func TestAnnouncedToNobodyAndHeardLater(t *testing.T) {
 		if got := gathered(t, registry, "bizra_gossip_published_to_nobody_total", "certificates"); got != 2 {
 			t.Errorf("%v messages were counted as sent to nobody, want 2", got)
 		}
-		pass(10 * time.Minute) // GossipSub itself has forgotten them
-		w.connectRegions(nil)
-		w.connectLeaders(nil)
-		pass(10 * time.Second)
+		testnet.Pass(10 * time.Minute) // GossipSub itself has forgotten them
+		w.ConnectAll()
+		testnet.Pass(10 * time.Second)
 		for _, n := range w.all() {
 			if n == author {
 				continue
@@ -52,18 +53,18 @@ func TestAnnouncedToNobodyAndHeardLater(t *testing.T) {
 				t.Error("what was published once came late: the test shows nothing")
 			}
 			if got := n.received(again); got != 1 {
-				t.Errorf("a node of %s got the announcement %d times", n.region, got)
+				t.Errorf("a node of %s got the announcement %d times", n.Region, got)
 			}
 		}
 		before := w.publications(author, again)
-		pass(30 * time.Minute)
+		testnet.Pass(30 * time.Minute)
 		if after := w.publications(author, again); before == 0 || after > before+1 {
 			t.Errorf("it was sent %d times over one link and then %d: nobody new listens", before, after)
 		}
 		if got := gathered(t, registry, "bizra_gossip_outbox_entries", ""); got != 1 {
 			t.Errorf("%v entries in the outbox, want 1", got)
 		}
-		pass(time.Hour)
+		testnet.Pass(time.Hour)
 		if got := gathered(t, registry, "bizra_gossip_outbox_entries", ""); got != 0 {
 			t.Errorf("%v entries in the outbox after their time", got)
 		}
@@ -81,23 +82,23 @@ func TestAnnouncedUntilItIsDone(t *testing.T) {
 		}}); err != nil {
 			t.Fatal(err)
 		}
-		pass(10 * time.Minute)
+		testnet.Pass(10 * time.Minute)
 		if times := w.publications(author, payload); times != 5 || asked != 5 {
 			t.Errorf("it was sent %d times and asked %d times whether it is done, want 5 and 5", times, asked)
 		}
 		for _, n := range w.all() {
 			if n != author && n.received(payload) != 1 {
-				t.Errorf("a node of %s got it %d times", n.region, n.received(payload))
+				t.Errorf("a node of %s got it %d times", n.Region, n.received(payload))
 			}
 			for _, m := range w.all() {
-				if st := n.router.Standing(m.host.ID()); n != m && (len(st.Why) > 0 || st.Score < 0) {
+				if st := n.router.Standing(m.Host.ID()); n != m && (len(st.Why) > 0 || st.Score < 0) {
 					t.Errorf("repetitions are held against an honest node: %+v", st)
 				}
 			}
 		}
 		// A repetition ends at those who know it: only its author sends it more than once.
 		for l, byPayload := range w.copies {
-			if l.from != author.host.ID() && byPayload[payload] > 1 {
+			if l.from != author.Host.ID() && byPayload[payload] > 1 {
 				t.Errorf("another node passed it on %d times", byPayload[payload])
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/bizra/bizra/internal/testnet"
 	"github.com/bizra/bizra/p2p"
 )
 
@@ -25,54 +27,43 @@ func TestWhoHearsWhat(t *testing.T) {
 			hears   func(n *node) bool
 			refused bool
 		}{
-			{topic: Topic{Kind: Checkpoints}, from: w.nodes["a"][0], hears: func(n *node) bool { return n.isVoter() }},
-			{topic: Topic{Kind: Votes, Region: "b"}, from: w.nodes["a"][0], hears: func(n *node) bool { return n.isVoter() && n.region == "b" }},
+			{topic: Topic{Kind: Checkpoints}, from: w.nodes["a"][0], hears: func(n *node) bool { return n.Voter }},
+			{topic: Topic{Kind: Votes, Region: "b"}, from: w.nodes["a"][0], hears: func(n *node) bool { return n.Voter && n.Region == "b" }},
 			{topic: Topic{Kind: Certificates}, from: w.nodes["b"][0], hears: func(*node) bool { return true }},
 			{topic: Topic{Kind: Patterns}, from: w.nodes["c"][4], hears: func(*node) bool { return true }},
 			{topic: Topic{Kind: Evidence}, from: w.nodes["c"][1], hears: func(*node) bool { return true }},
 			{topic: Topic{Kind: Digests}, from: w.nodes["c"][0], hears: func(*node) bool { return true }},
-			{topic: Topic{Kind: Members, Region: "c"}, from: w.nodes["c"][4], hears: func(n *node) bool { return n.region == "c" }},
+			{topic: Topic{Kind: Members, Region: "c"}, from: w.nodes["c"][4], hears: func(n *node) bool { return n.Region == "c" }},
 			{topic: Topic{Kind: Members, Region: "c"}, from: w.nodes["a"][0], refused: true},
 			{topic: Topic{Kind: Checkpoints}, from: w.nodes["a"][4], refused: true},
 			{topic: Topic{Kind: Votes, Region: "a"}, from: w.nodes["a"][4], refused: true},
 			{topic: Topic{Kind: Votes}, from: w.nodes["a"][0], refused: true},
 			{topic: Topic{Kind: kinds}, from: w.nodes["a"][0], refused: true},
 		} {
-			payload := fmt.Sprintf("ok:%s:%v", c.from.region, c.topic)
+			payload := fmt.Sprintf("ok:%s:%v", c.from.Region, c.topic)
 			err := c.from.router.Publish(c.topic, []byte(payload))
 			if c.refused {
 				if !errors.Is(err, ErrTopic) {
-					t.Errorf("%v from a node of %s: %v, want ErrTopic", c.topic, c.from.region, err)
+					t.Errorf("%v from a node of %s: %v, want ErrTopic", c.topic, c.from.Region, err)
 				}
 				continue
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			pass(8 * time.Second)
+			testnet.Pass(8 * time.Second)
 			for _, n := range w.all() {
 				want := 0
 				if c.hears(n) && n != c.from {
 					want = 1
 				}
 				if got := n.received(payload); got != want {
-					t.Errorf("%v from a node of %s: node %d of %s got it %d times, want %d", c.topic, c.from.region, n.index(), n.region, got, want)
+					t.Errorf("%v from a node of %s: node %d of %s got it %d times, want %d", c.topic, c.from.Region, n.Index, n.Region, got, want)
 				}
 			}
 		}
 	})
 }
-
-func (n *node) index() int {
-	for i, x := range n.w.nodes[n.region] {
-		if x == n {
-			return i
-		}
-	}
-	return -1
-}
-
-func (n *node) isVoter() bool { return n.index() < n.voters }
 
 func TestSizesAtTheirLimits(t *testing.T) {
 	bubble(t, 2, 3, 0, func(t *testing.T, w *world) {
@@ -93,7 +84,7 @@ func TestSizesAtTheirLimits(t *testing.T) {
 					t.Errorf("%v: %d bytes: %v, want ErrTooLong", k, len(bad), err)
 				}
 			}
-			pass(time.Second)
+			testnet.Pass(time.Second)
 			if topic.Region == "" && to.received(string(longest)) != 1 {
 				t.Errorf("%v: the longest payload did not arrive", k)
 			}
@@ -110,7 +101,7 @@ func TestOversizedMessagesAreInvalid(t *testing.T) {
 			r.send(&pb.RPC{Publish: []*pb.Message{{Topic: proto.String(r.name(certificates)), Data: data}}})
 		}
 		r.send(&pb.RPC{Publish: []*pb.Message{{Topic: proto.String(r.name(certificates)), Data: []byte{frameVersion + 1, 0, 'x'}}}}) // may be right in a later version
-		pass(11 * time.Second)
+		testnet.Pass(11 * time.Second)
 		st := r.standing()
 		if want := "about 4 invalid"; !strings.Contains(strings.Join(st.Why, ";"), want) || st.Score >= graylistThreshold {
 			t.Errorf("it stands at %+v, want %q and to be graylisted", st, want)
@@ -136,10 +127,10 @@ func TestNobodySilencesOthersByBeingFirst(t *testing.T) {
 			for i := range 5 {
 				r.publish(Topic{Kind: Members, Region: "b"}, fmt.Sprintf("ok:b:%d", i))
 			}
-			pass(time.Second)
+			testnet.Pass(time.Second)
 		}
 		r.publish(certificates, second)
-		pass(time.Second)
+		testnet.Pass(time.Second)
 		if victim.received(second) != 0 {
 			t.Fatal("a muted peer is heard")
 		}
@@ -148,7 +139,7 @@ func TestNobodySilencesOthersByBeingFirst(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		pass(time.Second)
+		testnet.Pass(time.Second)
 		certificatesGot := 0
 		for _, m := range victim.got {
 			if m.Topic == certificates {
@@ -165,16 +156,16 @@ func TestStrangersAreNotHeard(t *testing.T) {
 	bubble(t, 2, 3, 0, func(t *testing.T, w *world) {
 		w.startAll()
 		victim := w.nodes["a"][0]
-		stranger := w.newNode("a", 0, mustKey(t))
-		defer stranger.host.Close()
-		w.connect(stranger, victim)
-		s, err := stranger.host.NewStream(t.Context(), victim.host.ID(), p2p.ProtocolGossip)
+		stranger := &node{Node: &testnet.Node{Region: "a", Host: w.NewHost("a", mustKey(t))}, w: w}
+		defer stranger.Host.Close()
+		w.Connect(stranger.Node, victim.Node)
+		s, err := stranger.Host.NewStream(t.Context(), victim.Host.ID(), p2p.ProtocolGossip)
 		if err != nil {
 			t.Fatal(err)
 		}
 		r := &rogue{t: t, n: stranger, victim: victim, stream: s}
 		r.publish(certificates, "ok:a:from a stranger")
-		pass(time.Second)
+		testnet.Pass(time.Second)
 		if _, err := s.Read(make([]byte, 1)); err == nil {
 			t.Error("a stranger's stream stays open")
 		}
@@ -189,48 +180,36 @@ func TestStrangersAreNotHeard(t *testing.T) {
 func TestRightsThatChange(t *testing.T) {
 	bubble(t, 2, 3, 1, func(t *testing.T, w *world) {
 		late, others := w.nodes["a"][3], w.nodes["a"][:3]
-		members := map[bool]p2p.RaftPeers{}
-		voters := []peer.ID{others[0].host.ID(), others[1].host.ID(), others[2].host.ID()}
-		members[false] = p2p.NewRaftPeers(voters, nil)
-		members[true] = p2p.NewRaftPeers(voters, []peer.ID{late.host.ID()})
-		now := members[false]
-		for _, n := range w.nodes["a"] {
-			var err error
-			n.access, err = p2p.NewAccess(p2p.AccessConfig{Region: "a", Logger: quiet(), Raft: func() (p2p.RaftPeers, bool) { return now, true }})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := n.access.SetDocument(w.fed.Document); err != nil {
-				t.Fatal(err)
-			}
-		}
+		voters := testnet.IDs(w.Nodes["a"][:3])
+		now := p2p.NewRaftPeers(voters, nil)
+		w.SetRaft("a", func() p2p.RaftPeers { return now })
 		w.startAll()
-		pass(time.Minute)
+		testnet.Pass(time.Minute)
 		publish := func(topic Topic, payload string) {
 			if err := others[0].router.Publish(topic, []byte(payload)); err != nil {
 				t.Fatal(err)
 			}
-			pass(10 * time.Second)
+			testnet.Pass(10 * time.Second)
 		}
 		publish(certificates, "ok:a:1")
 		if late.received("ok:a:1") != 0 {
 			t.Fatal("a node that nobody knows hears everything")
 		}
-		now = members[true]
-		pass(30 * time.Second)
+		now = p2p.NewRaftPeers(voters, []peer.ID{late.Host.ID()})
+		testnet.Pass(30 * time.Second)
 		publish(certificates, "ok:a:2")
 		publish(Topic{Kind: Checkpoints}, "ok:a:3")
 		if late.received("ok:a:2") != 1 || late.received("ok:a:3") != 0 {
 			t.Errorf("as a member it got a certificate %d times and a checkpoint %d times", late.received("ok:a:2"), late.received("ok:a:3"))
 		}
-		now = p2p.NewRaftPeers(append(voters, late.host.ID()), nil)
-		pass(30 * time.Second)
+		now = p2p.NewRaftPeers(append(slices.Clone(voters), late.Host.ID()), nil)
+		testnet.Pass(30 * time.Second)
 		publish(Topic{Kind: Checkpoints}, "ok:a:4")
 		if late.received("ok:a:4") != 1 {
 			t.Errorf("as a voter it got a checkpoint %d times", late.received("ok:a:4"))
 		}
-		now = members[true]
-		pass(30 * time.Second)
+		now = p2p.NewRaftPeers(voters, []peer.ID{late.Host.ID()})
+		testnet.Pass(30 * time.Second)
 		publish(Topic{Kind: Checkpoints}, "ok:a:5")
 		if late.received("ok:a:5") != 0 {
 			t.Error("as a member again it still gets checkpoints")
@@ -273,15 +252,15 @@ func TestAFullDeliveryQueueLosesNothingThatIsAnnouncedAgain(t *testing.T) {
 				n.start()
 			}
 		}
-		r, err := New(slow.host, slow.access, Config{Federation: "test", DeliverQueue: 2, ValidateWorkers: 1, Logger: quiet(), Metrics: registry})
+		r, err := New(slow.Host, slow.Access, Config{Federation: "test", DeliverQueue: 2, ValidateWorkers: 1, Logger: testnet.Quiet(), Metrics: registry})
 		if err != nil {
 			t.Fatal(err)
 		}
 		slow.router = r
 		r.Handle(Certificates, Handler{Judge: slow.judge, Deliver: func(m Message) { <-blocked; slow.take(m) }})
 		r.Start()
-		w.connectRegions(nil)
-		pass(5 * time.Second)
+		w.ConnectAll()
+		testnet.Pass(5 * time.Second)
 		done := false
 		for i := range 6 {
 			how := Announcement{Until: time.Now().Add(time.Hour), Done: func() bool { return done }}
@@ -289,19 +268,19 @@ func TestAFullDeliveryQueueLosesNothingThatIsAnnouncedAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		pass(time.Second)
+		testnet.Pass(time.Second)
 		if got := gathered(t, registry, "bizra_gossip_dropped_total", "deliver_queue"); got != 3 {
 			t.Errorf("%v messages were dropped, want all but one under way and two waiting", got)
 		}
 		close(blocked)
-		pass(10 * time.Second)
+		testnet.Pass(10 * time.Second)
 		for i := range 6 {
 			if got := slow.received(fmt.Sprintf("ok:a:%d", i)); got != 1 {
 				t.Errorf("message %d was delivered %d times", i, got)
 			}
 		}
 		done = true
-		pass(2 * announceMax)
+		testnet.Pass(2 * announceMax)
 		if n, bytes, _ := w.nodes["a"][0].router.outbox.size(); n != 0 || bytes != 0 {
 			t.Errorf("%d entries of %d bytes are still in the outbox", n, bytes)
 		}

@@ -3,6 +3,8 @@ package gossip
 import (
 	"testing"
 	"time"
+
+	"github.com/bizra/bizra/internal/testnet"
 )
 
 func TestACertificateCrossesEachLongLinkOnce(t *testing.T) {
@@ -13,18 +15,18 @@ func TestACertificateCrossesEachLongLinkOnce(t *testing.T) {
 		if err := w.nodes["a"][0].router.Announce(Topic{Kind: Certificates}, []byte(certificate), Announcement{Until: time.Now().Add(time.Minute)}); err != nil {
 			t.Fatal(err)
 		}
-		pass(time.Minute)
+		testnet.Pass(time.Minute)
 		for _, n := range w.all() {
 			want := 1
 			if n == w.nodes["a"][0] {
 				want = 0 // its own
 			}
 			if got := n.received(certificate); got != want {
-				t.Errorf("a node of region %s got it %d times, want %d", n.region, got, want)
+				t.Errorf("a node of region %s got it %d times, want %d", n.Region, got, want)
 			}
 			for _, m := range n.got {
-				if late := m.Received.Sub(start); n.region != "a" && (late < far || late > far+10*near) {
-					t.Errorf("it reached region %s after %v, want one long hop of %v and a few short ones", n.region, late, far)
+				if late := m.Received.Sub(start); n.Region != "a" && (late < testnet.Far || late > testnet.Far+10*testnet.Near) {
+					t.Errorf("it reached region %s after %v, want one long hop of %v and a few short ones", n.Region, late, testnet.Far)
 				}
 			}
 		}
@@ -53,14 +55,13 @@ func TestWithoutThePeerFilterItCrossesOftener(t *testing.T) {
 		for _, n := range w.all() {
 			n.start(func(c *Config) { c.off.peerFilter = true })
 		}
-		w.connectRegions(nil)
-		w.connectLeaders(nil)
-		pass(30 * time.Second)
+		w.ConnectAll()
+		testnet.Pass(30 * time.Second)
 		const certificate = "ok:a:certificate 1"
 		if err := w.nodes["a"][0].router.Publish(Topic{Kind: Certificates}, []byte(certificate)); err != nil {
 			t.Fatal(err)
 		}
-		pass(10 * time.Second)
+		testnet.Pass(10 * time.Second)
 		copies := 0
 		for from := range w.nodes {
 			for to := range w.nodes {

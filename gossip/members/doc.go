@@ -1,0 +1,15 @@
+// Package members knows which nodes of a federation are there: by signed heartbeats
+// inside a region, and by digests that leaders publish of their regions.
+//
+// A node says every ten seconds that it is alive, signed with its libp2p key. Others call
+// it alive, then suspect after three beats missed, then left after twelve, or at once when it says that it
+// leaves; ten minutes later they forget it. A leader tells the other regions
+// twice a minute how many of its nodes are in which state, and which (the first
+// 256). So a node's table is as large as its own region, and what it hears of the world
+// grows with the number of regions only.
+//
+// It is information for people, and nothing in consensus depends on it: a heartbeat that is lost makes
+// nobody lose a vote. A beat is taken only from a node that package p2p knows to be of the
+// region, with a sequence number above the last and within two minutes of this node's
+// clock, so that old beats revive nobody. A digest is only as true as the voter who signed it.
+package members

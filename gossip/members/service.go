@@ -1,0 +1,260 @@
+package members
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/bizra/bizra/gossip"
+	"github.com/bizra/bizra/p2p"
+)
+
+// Gossip is what the service needs of a [gossip.Router].
+type Gossip interface {
+	Handle(gossip.Kind, gossip.Handler)
+	Publish(gossip.Topic, []byte) error
+	Standing(peer.ID) gossip.PeerStanding
+}
+
+// Config configures a [Service]; the zero value of a field takes the default named there.
+type Config struct {
+	Federation string // the federation's name; required
+	Host       host.Host
+	Access     *p2p.Access
+	Gossip     Gossip
+
+	BeatEvery   time.Duration // 10 s; the router's configuration must say the same
+	DigestEvery time.Duration // 30 s
+
+	// Version is the program's, for others to see.
+	Version string
+	// Entries says how many entries of the region's ledger this node holds; default: 0.
+	Entries func() uint64
+	// Leading says whether this node leads its region now; who does publishes digests. Default: it does not.
+	Leading func() bool
+
+	Logger  *slog.Logger          // slog.Default()
+	Metrics prometheus.Registerer // nil: none
+}
+
+func (c Config) withDefaults() Config {
+	if c.BeatEvery == 0 {
+		c.BeatEvery = 10 * time.Second
+	}
+	if c.DigestEvery == 0 {
+		c.DigestEvery = 30 * time.Second
+	}
+	if c.Entries == nil {
+		c.Entries = func() uint64 { return 0 }
+	}
+	if c.Leading == nil {
+		c.Leading = func() bool { return false }
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.Federation == "":
+		return errors.New("members: Federation is empty: it must be the name in the federation document")
+	case c.Host == nil || c.Access == nil || c.Gossip == nil:
+		return errors.New("members: Host, Access and Gossip must be set")
+	case c.BeatEvery <= 0 || c.DigestEvery <= 0:
+		return fmt.Errorf("members: BeatEvery %v and DigestEvery %v must be positive", c.BeatEvery, c.DigestEvery)
+	case len(c.Version) > versionBytesMax:
+		return fmt.Errorf("members: Version has %d bytes, at most %d", len(c.Version), versionBytesMax)
+	}
+	return nil
+}
+
+// Service sends this node's heartbeats and, while it leads, its region's digests, and
+// keeps those of others. Safe for concurrent use.
+type Service struct {
+	cfg     Config
+	key     crypto.PrivKey
+	cancel  context.CancelFunc
+	ctx     context.Context
+	wg      sync.WaitGroup
+	metrics []prometheus.Collector
+
+	mu    sync.Mutex
+	table *table
+	seq   uint64 // of the last message of this node
+}
+
+// New registers the service's handlers with the router; it must be called before the router is started.
+func New(cfg Config) (*Service, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	key := cfg.Host.Peerstore().PrivKey(cfg.Host.ID())
+	if key == nil {
+		return nil, errors.New("members: the host's key is not in its peerstore: it signs heartbeats")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Service{cfg: cfg, key: key, ctx: ctx, cancel: cancel, table: newTable(cfg.BeatEvery, cfg.DigestEvery)}
+	if err := s.register(); err != nil {
+		cancel()
+		return nil, err
+	}
+	cfg.Gossip.Handle(gossip.Members, gossip.Handler{Judge: s.judgeBeat, Deliver: s.deliverBeat})
+	cfg.Gossip.Handle(gossip.Digests, gossip.Handler{Judge: s.judgeDigest, Deliver: s.deliverDigest})
+	return s, nil
+}
+
+// Start begins to send; the router must have been started.
+func (s *Service) Start() { s.wg.Go(s.run) }
+
+// Close says that this node leaves and stops sending. The router must still be open, or nobody hears it.
+func (s *Service) Close() error {
+	s.cancel()
+	s.wg.Wait()
+	s.beat(true)
+	for _, c := range s.metrics {
+		s.cfg.Metrics.Unregister(c)
+	}
+	return nil
+}
+
+func (s *Service) run() {
+	// Nodes that start together must not beat together for ever.
+	first := time.NewTimer(rand.N(min(s.cfg.BeatEvery, time.Second))) //nolint:gosec // spreads load, guards no secret
+	defer first.Stop()
+	select {
+	case <-first.C:
+	case <-s.ctx.Done():
+		return
+	}
+	beats, digests := time.NewTicker(s.cfg.BeatEvery), time.NewTicker(s.cfg.DigestEvery)
+	defer beats.Stop()
+	defer digests.Stop()
+	s.beat(false)
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case <-beats.C:
+			s.beat(false)
+			s.mu.Lock()
+			s.table.forget(time.Now())
+			s.mu.Unlock()
+		case <-digests.C:
+			if s.cfg.Leading() {
+				s.digest()
+			}
+		}
+	}
+}
+
+// next gives the next sequence number. Under mu.
+func (s *Service) next() uint64 {
+	s.seq = max(s.seq+1, uint64(max(0, time.Now().UnixMilli())))
+	return s.seq
+}
+
+func (s *Service) beat(leaving bool) {
+	key, err := p2p.NodeKey(s.cfg.Host.ID())
+	if err != nil {
+		s.cfg.Logger.Error("no heartbeat", "error", err)
+		return
+	}
+	s.mu.Lock()
+	b := beat{Federation: s.cfg.Federation, Region: s.cfg.Access.Region(), Node: key, Seq: s.next(), Leaving: leaving, Version: s.cfg.Version, Entries: s.cfg.Entries()}
+	s.table.take(s.cfg.Host.ID(), &b, time.Now())
+	s.mu.Unlock()
+	s.send(gossip.Topic{Kind: gossip.Members, Region: b.Region}, beatDomain, &b)
+}
+
+func (s *Service) digest() {
+	key, err := p2p.NodeKey(s.cfg.Host.ID())
+	if err != nil {
+		s.cfg.Logger.Error("no digest", "error", err)
+		return
+	}
+	now := time.Now()
+	s.mu.Lock()
+	d := s.table.summary(now, func(id peer.ID) bool { return s.cfg.Access.Role(id) == p2p.Voter })
+	d.Federation, d.Region, d.Node, d.Seq = s.cfg.Federation, s.cfg.Access.Region(), key, s.next()
+	s.mu.Unlock()
+	s.send(gossip.Topic{Kind: gossip.Digests}, digestDomain, &d)
+}
+
+func (s *Service) send(t gossip.Topic, domain string, body any) {
+	payload, err := seal(domain, body, s.key)
+	if err == nil {
+		err = s.cfg.Gossip.Publish(t, payload)
+	}
+	if err != nil && !errors.Is(err, gossip.ErrClosed) {
+		s.cfg.Logger.Debug("members: not sent", "topic", t.String(), "error", err)
+	}
+}
+
+// judged turns an error of decoding into a judgement: what is of a later version is ignored.
+func judged(err error) gossip.Judgement {
+	if errors.Is(err, errInvalid) {
+		return gossip.Judgement{Verdict: gossip.Reject, Why: err.Error()}
+	}
+	return gossip.Judgement{Verdict: gossip.Ignore}
+}
+
+func (s *Service) judgeBeat(_ context.Context, t gossip.Topic, payload []byte) gossip.Judgement {
+	b, id, err := openBeat(payload, s.cfg.Federation, t.Region)
+	if err != nil {
+		return judged(err)
+	}
+	s.mu.Lock()
+	newer := s.table.newer(id, b.Seq)
+	s.mu.Unlock()
+	if !newer || !fresh(b.Seq, time.Now()) || s.cfg.Access.Role(id) < p2p.Member || s.cfg.Access.RegionOf(id) != b.Region {
+		return gossip.Judgement{Verdict: gossip.Ignore, Origin: b.Region}
+	}
+	return gossip.Judgement{Verdict: gossip.Accept, Origin: b.Region}
+}
+
+func (s *Service) deliverBeat(m gossip.Message) {
+	b, id, err := openBeat(m.Payload, s.cfg.Federation, m.Topic.Region)
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.table.take(id, b, m.Received)
+}
+
+func (s *Service) judgeDigest(_ context.Context, _ gossip.Topic, payload []byte) gossip.Judgement {
+	d, id, err := openDigest(payload, s.cfg.Federation)
+	if err != nil {
+		return judged(err)
+	}
+	role := s.cfg.Access.Role(id)
+	s.mu.Lock()
+	newer := s.table.newerDigest(d.Region, d.Seq)
+	s.mu.Unlock()
+	if !newer || !fresh(d.Seq, time.Now()) || role != p2p.Voter && role != p2p.Foreign || s.cfg.Access.RegionOf(id) != d.Region {
+		return gossip.Judgement{Verdict: gossip.Ignore, Origin: d.Region}
+	}
+	return gossip.Judgement{Verdict: gossip.Accept, Origin: d.Region}
+}
+
+func (s *Service) deliverDigest(m gossip.Message) {
+	d, _, err := openDigest(m.Payload, s.cfg.Federation)
+	if err != nil || d.Region == s.cfg.Access.Region() {
+		return // the own region is known at first hand
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.table.takeDigest(d, m.Received)
+}
