@@ -118,11 +118,17 @@ func New(cfg Config) (*Service, error) {
 // Start begins to send; the router must have been started.
 func (s *Service) Start() { s.wg.Go(s.run) }
 
+// leaveLinger is how long a last word is given to get on its way; GossipSub does not say when it has.
+const leaveLinger = 200 * time.Millisecond
+
 // Close says that this node leaves and stops sending. The router must still be open, or nobody hears it.
 func (s *Service) Close() error {
 	s.cancel()
 	s.wg.Wait()
 	s.beat(true)
+	linger := time.NewTimer(leaveLinger)
+	defer linger.Stop()
+	<-linger.C
 	for _, c := range s.metrics {
 		s.cfg.Metrics.Unregister(c)
 	}

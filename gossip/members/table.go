@@ -2,7 +2,6 @@ package members
 
 import (
 	"bytes"
-	"fmt"
 	"slices"
 	"time"
 
@@ -47,16 +46,6 @@ func (s State) String() string {
 	default:
 		return "unknown"
 	}
-}
-
-// ParseState reads a state's name.
-func ParseState(name string) (State, error) {
-	for s := Alive; s <= Unknown; s++ {
-		if s.String() == name {
-			return s, nil
-		}
-	}
-	return Unknown, fmt.Errorf("%q is no state of a member: want alive, suspect, left or unknown", name)
 }
 
 // table is what was heard. Times are this node's.
