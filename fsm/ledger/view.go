@@ -1,8 +1,10 @@
 package ledger
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -209,25 +211,54 @@ func (v View) ConsistencyProof(oldSize, size int64) (tlog.TreeProof, error) {
 	return proof, nil
 }
 
-// tileHeightMax bounds what one Tile call reads; c2sp.org/tlog-tiles has tiles of height 8.
+// tileHeightMax bounds what one Tile call reads.
 const tileHeightMax = 12
 
-// Tile returns the hashes of a tile, one after the other, as tlog-tiles serves them. A tile that the ledger has not filled to
-// that width is ErrOutOfRange, as is the data level −1: that is made of Entries.
+// TileHeight is the height of the tiles of c2sp.org/tlog-tiles: 256 hashes or entries each.
+const TileHeight = 8
+
+// Tile returns a tile in the form of c2sp.org/tlog-tiles: its hashes one after the other, or for the data level −1, where the
+// height must be TileHeight, its entries, each behind its length in two bytes (at most 16 MiB together). A tile that the
+// ledger has not filled to that width is ErrOutOfRange.
 func (v View) Tile(t tlog.Tile) ([]byte, error) {
-	if t.H < 1 || t.H > tileHeightMax || t.L < 0 || t.H*t.L > sizeMaxLog2 || t.W < 1 || t.W > 1<<uint(t.H) || t.N < 0 || t.N > SizeMax>>uint(t.H) {
+	level := max(t.L, 0)
+	if t.H < 1 || t.H > tileHeightMax || t.L < -1 || t.L == -1 && t.H != TileHeight || t.H*level > sizeMaxLog2 ||
+		t.W < 1 || t.W > 1<<uint(t.H) || t.N < 0 || t.N > SizeMax>>uint(t.H) {
 		return nil, fmt.Errorf("tile H=%d L=%d N=%d W=%d: %w", t.H, t.L, t.N, t.W, ErrOutOfRange)
 	}
 	size, err := v.Size()
 	if err != nil {
 		return nil, err
 	}
-	if t.N<<uint(t.H)+int64(t.W) > size>>uint(t.H*t.L) {
+	first := t.N << uint(t.H)
+	if first+int64(t.W) > size>>uint(t.H*level) {
 		return nil, fmt.Errorf("tile %s of %d entries: %w", t.Path(), size, ErrOutOfRange)
+	}
+	if t.L == -1 {
+		return v.entryBundle(first, first+int64(t.W))
 	}
 	b, err := tlog.ReadTileData(t, v)
 	if err != nil {
 		return nil, fmt.Errorf("tile %s: %w", t.Path(), err)
+	}
+	return b, nil
+}
+
+func (v View) entryBundle(from, to int64) ([]byte, error) {
+	entries, err := v.Entries(from, to, math.MaxInt)
+	if err != nil {
+		return nil, err
+	}
+	bytesTotal := 0
+	for _, e := range entries {
+		bytesTotal += 2 + len(e)
+	}
+	b := make([]byte, 0, bytesTotal)
+	for i, e := range entries {
+		if len(e) > EntryBytesMax {
+			return nil, &Corruption{PartEntry, from + int64(i), fmt.Sprintf("%d bytes, at most %d", len(e), EntryBytesMax)}
+		}
+		b = append(binary.BigEndian.AppendUint16(b, uint16(len(e))), e...) // #nosec G115 -- checked above
 	}
 	return b, nil
 }
