@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/bizra/bizra/client"
 	"github.com/bizra/bizra/pci"
 )
@@ -68,6 +70,12 @@ type View interface {
 	Agent(id string) (*client.AgentRecord, error)
 	Agents(after string, limit int) ([]client.Agent, error)
 	Policy() (*client.Policy, error)
+	// Checkpoint is the newest certificate of the region's ledger, with the lines of outside
+	// witnesses behind it, and how many entries it covers; [ErrNotFound] before the first.
+	Checkpoint() (note []byte, size int64, err error)
+	// Tile is a tile of the region's ledger in the form of c2sp.org/tlog-tiles, at level -1 a
+	// bundle of entries; [ErrNotFound] for one that the ledger has not filled to that width.
+	Tile(t tlog.Tile) ([]byte, error)
 	Close() error
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"filippo.io/torchwood"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/bizra/bizra/client"
@@ -16,6 +17,9 @@ const (
 	HeaderBytesMax    = 16 << 10 // request line and headers together
 	requestIDBytesMax = 64
 	pathIDBytesMax    = 256 // of a digest, an envelope id or a session id in a path
+	ReadersMax        = 1024
+	bundlesReadMax    = 4 // bundles being read from the store at a time
+	bundleBytesMax    = torchwood.TileWidth * (2 + 65535)
 	// net/http lets a request's headers have this much more than it is told.
 	headerSlackBytes = 4 << 10
 )
@@ -41,6 +45,15 @@ type Config struct {
 	BodiesBytesMax int64
 	// BatchBytesMax bounds the body of one NDJSON request (8 MiB).
 	BatchBytesMax int64
+	// BundlesBytesMax is how much memory bundles of entries on their way out may take together (64 MiB).
+	BundlesBytesMax int64
+
+	// Origin is <federation>/<region>, for which reader tokens must be made.
+	Origin string
+	// Readers are the public keys whose tokens open the entries of the ledger.
+	Readers [][32]byte
+	// OpenEntries lets anybody read entries, payloads included.
+	OpenEntries bool
 }
 
 func orElse[T comparable](v *T, otherwise T) {
@@ -61,6 +74,7 @@ func (c Config) withDefaults() Config {
 	orElse(&c.RequestsMax, 256)
 	orElse(&c.BodiesBytesMax, 64<<20)
 	orElse(&c.BatchBytesMax, client.BatchBytesMax)
+	orElse(&c.BundlesBytesMax, 64<<20)
 	return c
 }
 
@@ -86,6 +100,12 @@ func (c Config) validate() error {
 	}
 	if c.BatchBytesMax < client.ProofBytesMax || c.BatchBytesMax > client.BatchBytesMax {
 		return fmt.Errorf("api: BatchBytesMax is %d: it must be from %d to %d", c.BatchBytesMax, client.ProofBytesMax, client.BatchBytesMax)
+	}
+	if c.BundlesBytesMax < bundleBytesMax {
+		return fmt.Errorf("api: BundlesBytesMax is %d: it must be at least %d, the largest bundle", c.BundlesBytesMax, bundleBytesMax)
+	}
+	if len(c.Readers) > ReadersMax {
+		return fmt.Errorf("api: %d Readers: at most %d", len(c.Readers), ReadersMax)
 	}
 	if c.BodiesBytesMax < c.BatchBytesMax {
 		return fmt.Errorf("api: BodiesBytesMax is %d: it must be at least BatchBytesMax, %d", c.BodiesBytesMax, c.BatchBytesMax)

@@ -17,9 +17,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/bizra/bizra/api"
 	"github.com/bizra/bizra/client"
+	"github.com/bizra/bizra/fsm/ledger"
 	"github.com/bizra/bizra/pci"
 )
 
@@ -34,6 +36,9 @@ type fake struct {
 	sessions []client.Session
 	nodes    []client.Node
 	open     int // views
+	ledger   ledger.View
+	note     []byte // of the newest certificate
+	covers   int64  // entries that it covers
 }
 
 func (f *fake) Submit(ctx context.Context, raw [][]byte) ([]api.Outcome, error) {
@@ -158,6 +163,24 @@ func (v *fakeView) Agents(string, int) ([]client.Agent, error) { return nil, nil
 
 func (v *fakeView) Policy() (*client.Policy, error) {
 	return &client.Policy{PolicyHash: knownDigest, Region: "a", Constitution: json.RawMessage(`{"version":1}`)}, nil
+}
+
+func (v *fakeView) Checkpoint() ([]byte, int64, error) {
+	if v.f.note == nil {
+		return nil, 0, api.ErrNotFound
+	}
+	return v.f.note, v.f.covers, nil
+}
+
+func (v *fakeView) Tile(t tlog.Tile) ([]byte, error) {
+	if v.f.ledger.Reader == nil {
+		return nil, api.ErrNotFound
+	}
+	b, err := v.f.ledger.Tile(t)
+	if errors.Is(err, ledger.ErrOutOfRange) {
+		err = errors.Join(api.ErrNotFound, err)
+	}
+	return b, err
 }
 
 func (v *fakeView) Close() error {

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net/http/httptest"
 	"testing"
+
+	"filippo.io/torchwood"
 
 	"github.com/bizra/bizra/api"
 	"github.com/bizra/bizra/client"
@@ -78,6 +81,26 @@ func FuzzBody(f *testing.F) {
 		}
 		if w.Code == 500 || counter(t, reg, "bizra_http_panics_total") != 0 {
 			t.Fatalf("%d: %s", w.Code, w.Body)
+		}
+	})
+}
+
+// FuzzTilePath: whatever the path, a tile is there under one name only, and nothing panics.
+func FuzzTilePath(f *testing.F) {
+	for _, seed := range []string{"0/000", "entries/000", "0/000.p/7", "data/000", "x001/000", "63/x999/999", "-1/000", "8/0/000", "0/000.p/0"} {
+		f.Add(seed)
+	}
+	backend, _ := certifiedLedger(f)
+	s, _ := newServer(f, backend, api.Config{OpenEntries: true})
+	f.Fuzz(func(t *testing.T, path string) {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.URL.Path = "/tile/" + path
+		w := serve(s, r)
+		if w.Code == 200 {
+			tile, err := torchwood.ParseTilePath("tile/" + path)
+			if err != nil || torchwood.TilePath(tile) != "tile/"+path || tile.L >= 0 && w.Body.Len() != 32*tile.W {
+				t.Fatalf("/tile/%s: %d bytes of tile %+v: %v", path, w.Body.Len(), tile, err)
+			}
 		}
 	})
 }

@@ -25,6 +25,7 @@ type metrics struct {
 const (
 	turnedRequests = "requests"
 	turnedBodies   = "bodies"
+	turnedBundles  = "bundles"
 )
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -49,6 +50,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m.proofs.WithLabelValues(undecided)
 	m.turned.WithLabelValues(turnedRequests)
 	m.turned.WithLabelValues(turnedBodies)
+	m.turned.WithLabelValues(turnedBundles)
 	var errs []error
 	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.proofs, m.turned, m.panics, m.inFlight} {
 		errs = append(errs, r.Register(c))

@@ -19,6 +19,7 @@ type failure struct {
 	client.Problem
 	retryAfter time.Duration // 0: no header
 	allow      string        // Allow, for 405
+	challenge  string        // WWW-Authenticate, for 401
 	cause      error         // for the log only
 }
 
@@ -109,6 +110,9 @@ type reply struct {
 	applied    int64 // entries of the ledger; negative: no header
 	retryAfter time.Duration
 	allow      string
+	challenge  string
+	cache      string // Cache-Control; "": no-store
+	release    func() // once the answer is written; may be nil
 }
 
 func jsonReply(status int, v any) (*reply, error) {
@@ -133,14 +137,15 @@ func (f *failure) line(requestID string) []byte {
 }
 
 func (f *failure) reply(requestID string) *reply {
-	return &reply{status: f.Status, media: client.MediaProblem, body: append(f.line(requestID), '\n'), applied: -1, retryAfter: f.retryAfter, allow: f.allow}
+	return &reply{status: f.Status, media: client.MediaProblem, body: append(f.line(requestID), '\n'), applied: -1, retryAfter: f.retryAfter, allow: f.allow, challenge: f.challenge}
 }
 
 func (p *reply) write(w http.ResponseWriter, head bool) {
 	h := w.Header()
 	h.Set("Content-Type", p.media)
 	h.Set("Content-Length", strconv.Itoa(len(p.body)))
-	h.Set("Cache-Control", "no-store")
+	orElse(&p.cache, "no-store")
+	h.Set("Cache-Control", p.cache)
 	h.Set("X-Content-Type-Options", "nosniff")
 	if p.applied >= 0 {
 		h.Set(client.HeaderApplied, strconv.FormatInt(p.applied, 10))
@@ -151,8 +156,11 @@ func (p *reply) write(w http.ResponseWriter, head bool) {
 	if p.allow != "" {
 		h.Set("Allow", p.allow)
 	}
+	if p.challenge != "" {
+		h.Set("WWW-Authenticate", p.challenge)
+	}
 	w.WriteHeader(p.status)
 	if !head {
-		_, _ = w.Write(p.body) //nolint:gosec // JSON, of a type that says so and may not be sniffed; a client that has gone is nobody to tell
+		_, _ = w.Write(p.body) //nolint:gosec // of a type that says what it is and may not be sniffed; a client that has gone is nobody to tell
 	}
 }

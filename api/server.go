@@ -22,6 +22,9 @@ type Server struct {
 	http     *http.Server
 	requests chan struct{} // one slot for each request with the backend
 	bodies   budget
+	bundles  budget
+	bundling chan struct{} // one slot for each bundle being read
+	readers  map[[32]byte]struct{}
 	silent   silent
 	draining atomic.Bool
 }
@@ -40,7 +43,11 @@ func New(backend Backend, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("api: register metrics: %w", err)
 	}
-	s := &Server{cfg: cfg, backend: backend, metrics: m, requests: make(chan struct{}, cfg.RequestsMax), bodies: budget{left: cfg.BodiesBytesMax}}
+	s := &Server{cfg: cfg, backend: backend, metrics: m, requests: make(chan struct{}, cfg.RequestsMax), bodies: budget{left: cfg.BodiesBytesMax},
+		bundles: budget{left: cfg.BundlesBytesMax}, bundling: make(chan struct{}, bundlesReadMax), readers: make(map[[32]byte]struct{}, len(cfg.Readers))}
+	for _, k := range cfg.Readers {
+		s.readers[k] = struct{}{}
+	}
 	s.http = &http.Server{
 		Handler:           s.routes(),
 		ReadHeaderTimeout: cfg.ReadHeaderTimeout,
@@ -95,6 +102,8 @@ func (s *Server) routes() http.Handler {
 	add("/v1/policy", http.MethodGet, s.policy)
 	add("/v1/status", http.MethodGet, s.status)
 	add("/v1/peers", http.MethodGet, s.peers)
+	add("/checkpoint", http.MethodGet, s.checkpoint)
+	add("/tile/{path...}", http.MethodGet, s.tile)
 	add("/healthz", http.MethodGet, s.healthy)
 	add("/readyz", http.MethodGet, s.ready)
 	add("/", "", s.unknown)

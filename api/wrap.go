@@ -26,6 +26,9 @@ func (s *Server) wrap(route, method string, h handler) http.Handler {
 		s.metrics.inFlight.Inc()
 		defer s.metrics.inFlight.Dec()
 		rep, cause := s.answer(r, id, method, h)
+		if rep.release != nil {
+			defer rep.release()
+		}
 		rep.write(w, r.Method == http.MethodHead)
 		s.record(r, id, route, rep.status, time.Since(began), cause)
 	})

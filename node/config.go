@@ -24,7 +24,7 @@ type Config struct {
 	// Raft's times and limits; the zero value takes consensus/region's defaults. Only its
 	// durations and counts are read.
 	Raft region.Config
-	API  api.Config // Registry and Log are the node's own
+	API  api.Config // Registry, Log and Origin are the node's own
 
 	Log *slog.Logger
 	// StopTimeout bounds Close: first the requests under way, then leadership is handed over. 10 s.

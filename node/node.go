@@ -19,6 +19,7 @@ import (
 	"github.com/bizra/bizra/consensus/link"
 	"github.com/bizra/bizra/consensus/region"
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/checkpoint"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/p2p"
 )
@@ -161,7 +162,7 @@ func (n *Node) startHTTP(context.Context) (err error) {
 		return nil
 	}
 	cfg := n.cfg.API
-	cfg.Registry, cfg.Log = n.registry, n.log
+	cfg.Registry, cfg.Log, cfg.Origin = n.registry, n.log, checkpoint.Origin(n.home.Document.Name, n.home.Identity.Region)
 	if n.api, err = api.New(backend{n}, cfg); err != nil {
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/bizra/bizra/api"
 	"github.com/bizra/bizra/client"
 	"github.com/bizra/bizra/fsm"
@@ -207,4 +209,30 @@ func (v *apiView) Policy() (*client.Policy, error) {
 	}
 	return &client.Policy{PolicyHash: d.Constitution.PolicyHash(), Federation: d.Name, Region: v.region, Document: d.Version,
 		Constitution: d.Constitution.Canonical()}, nil
+}
+
+// Checkpoint implements [api.View].
+func (v *apiView) Checkpoint() (note []byte, size int64, err error) {
+	certified, err := v.Certified()
+	if err != nil {
+		return nil, 0, err
+	}
+	if certified == 0 {
+		return nil, 0, api.ErrNotFound
+	}
+	seal, err := v.SealAt(certified - 1)
+	if err != nil {
+		return nil, 0, err
+	}
+	note, err = v.Certificate(certified - 1)
+	return note, seal.Size, err
+}
+
+// Tile implements [api.View].
+func (v *apiView) Tile(t tlog.Tile) ([]byte, error) {
+	b, err := v.Ledger().Tile(t)
+	if errors.Is(err, ledger.ErrOutOfRange) {
+		err = errors.Join(api.ErrNotFound, err)
+	}
+	return b, err
 }

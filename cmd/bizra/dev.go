@@ -93,6 +93,7 @@ func (d *dev) start(cmd *cobra.Command, log *slog.Logger) error {
 	}
 	for i, home := range d.homes {
 		cfg := node.Config{Home: home, Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Version: programVersion(), Log: log}
+		cfg.API.OpenEntries = true // what one tries on one's own machine
 		cfg.HTTP = net.JoinHostPort(host, strconv.Itoa(first))
 		if first != 0 {
 			cfg.HTTP = net.JoinHostPort(host, strconv.Itoa(first+i))

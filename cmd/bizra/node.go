@@ -13,7 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bizra/bizra/api"
 	"github.com/bizra/bizra/consensus/region"
+	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/node"
 )
 
@@ -48,6 +50,8 @@ the others are told where it is with --join. Later starts need no --join.`,
 	c.Flags().String("http", httpDefault, "address of the HTTP interface; \"\" for none")
 	c.Flags().StringArray("join", nil, "multiaddr with /p2p/ID of a node of the federation; may be repeated")
 	c.Flags().String("pin", "", "digest that the federation document must have")
+	c.Flags().StringArray("reader", nil, "public key that may read the ledger's entries over HTTP (see `bizra token`); may be repeated")
+	c.Flags().Bool("open-entries", false, "let anybody who reaches the HTTP address read entries, payloads included")
 	addLogFlag(c, "info")
 	addTuningFlags(c)
 	return c
@@ -110,9 +114,31 @@ func nodeConfig(cmd *cobra.Command) (cfg node.Config, err error) {
 		}
 		cfg.Pin = (*[32]byte)(b)
 	}
+	if err := readersOf(cmd, &cfg.API); err != nil {
+		return cfg, err
+	}
 	cfg.Version = programVersion()
 	cfg.Log, err = logger(cmd)
 	return cfg, err
+}
+
+// readersOf says who may read entries.
+func readersOf(cmd *cobra.Command, cfg *api.Config) (err error) {
+	if cfg.OpenEntries, err = cmd.Flags().GetBool("open-entries"); err != nil {
+		return err
+	}
+	readers, err := cmd.Flags().GetStringArray("reader")
+	if err != nil {
+		return err
+	}
+	for _, text := range readers {
+		key, err := federation.ParseKey(text)
+		if err != nil {
+			return usagef("--reader %q: %v; `bizra keygen` prints it", text, err)
+		}
+		cfg.Readers = append(cfg.Readers, key)
+	}
+	return nil
 }
 
 func runNode(cmd *cobra.Command, _ []string) error {
