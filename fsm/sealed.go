@@ -93,9 +93,9 @@ func ParseSession(record []byte) (*session.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	var s sessionRecord
-	if err := enc.dec.Unmarshal(record, &s); err != nil {
+	var r sessionRecord
+	if err := enc.dec.Unmarshal(record, &r); err != nil {
 		return nil, fmt.Errorf("decode a session's record: %w", err)
 	}
-	return &s.Session, nil
+	return &r.Session, nil
 }
