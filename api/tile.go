@@ -106,7 +106,7 @@ func tileReply(v View, t tlog.Tile, cache string) (*reply, error) {
 // entriesUnder is how many entries the ledger needs for the tile. The tile is one that
 // the ledger has, so nothing overflows.
 func entriesUnder(t tlog.Tile) int64 {
-	return (t.N*torchwood.TileWidth + int64(t.W)) << uint(torchwood.TileHeight*max(t.L, 0)) //nolint:gosec // not negative
+	return (t.N*torchwood.TileWidth + int64(t.W)) << uint(torchwood.TileHeight*max(t.L, 0))
 }
 
 // entryBundle answers with a bundle, few being read at a time, and all that are being

@@ -171,7 +171,7 @@ func TestEntriesNeedReader(t *testing.T) {
 				t.Errorf("%s: it shows entries: %+v", name, p)
 			}
 		}
-		time.Sleep(2 * time.Hour)
+		<-time.After(2 * time.Hour)
 		recorded(t, call(s, "GET", "/tile/entries/000", "", "Authorization", token), 401)
 		if w := call(s, "GET", "/tile/0/000", ""); w.Code != 200 {
 			t.Errorf("a tile of hashes: %d", w.Code)

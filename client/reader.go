@@ -17,7 +17,7 @@ const (
 	ReaderTokenLongest = 7 * 24 * time.Hour
 	// ReaderTokenBytesMax bounds a reader token.
 	ReaderTokenBytesMax = 256
-	readerTokenDomain   = "bizra-reader-v1"
+	readerDomain        = "bizra-reader-v1"
 )
 
 // ErrReaderToken is returned, wrapped, for a token that does not hold.
@@ -25,7 +25,7 @@ var ErrReaderToken = errors.New("not a valid reader token")
 
 // readerMessage is what a reader key signs.
 func readerMessage(origin string, expiresUnix int64) []byte {
-	return fmt.Appendf(nil, "%s\n%s\n%d\n", readerTokenDomain, origin, expiresUnix)
+	return fmt.Appendf(nil, "%s\n%s\n%d\n", readerDomain, origin, expiresUnix)
 }
 
 // ReaderToken makes the token with which the holder of a listed reader key reads a

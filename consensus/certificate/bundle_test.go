@@ -193,11 +193,11 @@ func TestBundleRefused(t *testing.T) {
 func TestParseBundleRefuses(t *testing.T) {
 	k := newKept(t)
 	good := string(k.text(t, nil))
-	replace := func(old, new string) string {
+	replace := func(old, with string) string {
 		if !strings.Contains(good, old) {
 			t.Fatalf("no %q in the bundle", old)
 		}
-		return strings.Replace(good, old, new, 1)
+		return strings.Replace(good, old, with, 1)
 	}
 	hash := fmt.Sprintf("%x", k.bundle.Entry.Path[0][:])
 	for name, text := range map[string]string{
