@@ -42,7 +42,13 @@ type origin struct {
 
 func newOrigin(t testing.TB, fed *testfed.Federation, region string) *origin {
 	t.Helper()
-	o := &origin{t: t, fed: fed, region: region, st: store.NewMemory(), feed: NewFeed(0), now: logStart}
+	return newOriginAt(t, fed, region, logStart)
+}
+
+// newOriginAt makes an origin whose log time starts where it is told.
+func newOriginAt(t testing.TB, fed *testfed.Federation, region string, now int64) *origin {
+	t.Helper()
+	o := &origin{t: t, fed: fed, region: region, st: store.NewMemory(), feed: NewFeed(0), now: now}
 	m, err := fsm.Open(o.st, fsm.Config{Region: region})
 	if err != nil {
 		t.Fatal(err)
@@ -405,4 +411,18 @@ func counted(t testing.TB, c prometheus.Collector, label string) float64 {
 		}
 	}
 	return 0
+}
+
+// gathered is the value of a counter without labels that vary.
+func gathered(t testing.TB, c prometheus.Collector) float64 {
+	t.Helper()
+	r := prometheus.NewPedanticRegistry()
+	if err := r.Register(c); err != nil {
+		t.Fatal(err)
+	}
+	families, err := r.Gather()
+	if err != nil || len(families) != 1 {
+		t.Fatalf("%d metrics: %v", len(families), err)
+	}
+	return families[0].GetMetric()[0].GetCounter().GetValue()
 }
