@@ -426,3 +426,14 @@ func gathered(t testing.TB, c prometheus.Collector) float64 {
 	}
 	return families[0].GetMetric()[0].GetCounter().GetValue()
 }
+
+// addVoter has an operator name another voter of the region.
+func (o *origin) addVoter(name string, key [32]byte, addresses ...string) {
+	o.t.Helper()
+	op := o.fed.Operator(o.region, o.now)
+	env := op.Sign("region.voter", map[string]any{"region": o.region, "op": "add", "node": federation.Key(key).String(), "name": name,
+		"addresses": addresses}, "")
+	if rec := o.apply(fsm.EncodeProofs(o.now, [][]byte{env.Canonical()})).Receipts[0]; rec.Code != pci.Success {
+		o.t.Fatalf("the voter was not added: %v %s", rec.Code, rec.Reason)
+	}
+}
