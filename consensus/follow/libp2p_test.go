@@ -88,8 +88,13 @@ type following struct {
 
 func followOn(t testing.TB, fed *testfed.Federation, h host.Host, peers ...peer.ID) *following {
 	t.Helper()
-	r := &following{replica: replicaOf(t, fed, "a"), done: make(chan error, 1)}
-	f, err := New(Config{Host: h, Region: "a", Replica: r.replica, Peers: func() []peer.ID { return peers }, Logger: quiet()})
+	return followRegionOn(t, fed, h, "a", peers...)
+}
+
+func followRegionOn(t testing.TB, fed *testfed.Federation, h host.Host, region string, peers ...peer.ID) *following {
+	t.Helper()
+	r := &following{replica: replicaOf(t, fed, region), done: make(chan error, 1)}
+	f, err := New(Config{Host: h, Region: region, Replica: r.replica, Peers: func() []peer.ID { return peers }, Logger: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,7 +136,7 @@ func noGoroutines(t testing.TB) {
 		stacks := string(buf[:runtime.Stack(buf, true)])
 		for _, g := range strings.Split(stacks, "\n\n") {
 			if strings.Contains(g, "/consensus/follow.(*Follower)") || strings.Contains(g, "/consensus/follow.(*Server)") ||
-				strings.Contains(g, "/consensus/follow.cancelOnRead") {
+				strings.Contains(g, "/consensus/follow.(*Copy)") || strings.Contains(g, "/consensus/follow.(*inflow)") || strings.Contains(g, "/consensus/follow.cancelOnRead") {
 				return false
 			}
 		}
