@@ -25,6 +25,7 @@ type Status struct {
 	Voters     []VoterStatus  `json:"voters"`
 	Ledger     LedgerStatus   `json:"ledger"`
 	Breakers   BreakerCounts  `json:"breakers"` // agents that the region holds back
+	Regions    []RegionStatus `json:"regions,omitempty"` // the others, on a voter
 }
 
 // DocumentStatus names the federation document in force.
@@ -68,6 +69,22 @@ type SealStatus struct {
 	Root   string `json:"root"`
 	State  string `json:"state"`
 	Time   string `json:"time"`
+}
+
+// RegionStatus is how far a voter has re-executed the ledger of another region.
+type RegionStatus struct {
+	Region     string      `json:"region"`
+	Following  bool        `json:"following"`
+	Size       int64       `json:"size"`        // entries re-executed
+	LagEntries int64       `json:"lag_entries"` // that the other region was ahead when it was last heard
+	LagMillis  int64       `json:"lag_ms"`      // of log time
+	AgeMillis  int64       `json:"age_ms"`      // how long ago, at most, the copy held all that the region had committed
+	Seal       *SealStatus `json:"seal,omitempty"`
+	EarlyUntil string      `json:"early_until,omitempty"` // RFC 3339: until when its next entry is too far ahead of this node's clock
+	Refused    string      `json:"refused,omitempty"`     // what one of its nodes sent last and re-execution refuses
+	Blamed     string      `json:"blamed,omitempty"`      // what most of its nodes send and re-execution refuses
+	Rebuilt    int         `json:"rebuilt,omitempty"`     // how often the copy was begun anew since the node started
+	Reason     string      `json:"reason,omitempty"`      // why it is not followed
 }
 
 // Peer is a node that this one is connected to, or knows how to reach.

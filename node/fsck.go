@@ -39,36 +39,53 @@ func Fsck(ctx context.Context, home, scratch string, progress fsm.Progress) (rep
 	if !h.Votes() {
 		report.Folder = h.path(folderFollow)
 	}
+	err = report.fsck(ctx, h.Identity.Region, scratch, progress)
+	return report, err
+}
+
+// FsckCopy does for the copy of another region's ledger what [Fsck] does for the node's own.
+// A copy that is not sound is discarded by deleting its folder: the node builds it anew.
+func FsckCopy(ctx context.Context, home, regionName, scratch string, progress fsm.Progress) (report FsckReport, err error) {
+	h, err := OpenHome(home)
+	if err != nil {
+		return report, err
+	}
+	report.Home, report.Folder = home, h.path(copyFolder(regionName))
+	err = report.fsck(ctx, regionName, scratch, progress)
+	return report, err
+}
+
+func (report *FsckReport) fsck(ctx context.Context, regionName, scratch string, progress fsm.Progress) (err error) {
 	if _, err := os.Stat(report.Folder); err != nil {
-		return report, fmt.Errorf("fsck: %s holds no state yet: %w", home, err)
+		return fmt.Errorf("fsck: %s does not exist, so there is no state yet: %w", report.Folder, err)
 	}
 	st, err := pebblestore.Open(report.Folder, pebblestore.Options{})
 	if errors.Is(err, pebblestore.ErrLocked) {
-		return report, fmt.Errorf("fsck: the node of %s is running; stop it first: %w", home, err)
+		return fmt.Errorf("fsck: the node of %s is running; stop it first: %w", report.Home, err)
 	}
 	if err != nil {
-		return report, err
+		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	dir, err := os.MkdirTemp(scratch, "bizra-fsck-")
 	if err != nil {
-		return report, fmt.Errorf("fsck: %w", err)
+		return fmt.Errorf("fsck: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	again, err := pebblestore.Open(filepath.Join(dir, "state"), pebblestore.Options{})
 	if err != nil {
-		return report, err
+		return err
 	}
 	defer func() { err = errors.Join(err, again.Close()) }()
-	cfg := fsm.Config{Region: h.Identity.Region}
+	cfg := fsm.Config{Region: regionName}
 	if err := fsm.Check(ctx, st, cfg, progress); err != nil {
-		return report, fmt.Errorf("fsck: %w", err)
+		return fmt.Errorf("fsck: %w", err)
 	}
 	if report.Applied, err = appliedIndex(st, cfg.Region); err != nil {
-		return report, err
+		return err
 	}
 	if report.Rederived, err = fsm.Rederive(ctx, st, again, cfg, progress); err != nil {
-		return report, fmt.Errorf("fsck: %w", err)
+		return fmt.Errorf("fsck: %w", err)
 	}
-	return report, nil
+	return nil
 }

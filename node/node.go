@@ -51,6 +51,7 @@ type Node struct {
 	region   atomic.Pointer[region.Region] // nil on a member
 	follower atomic.Pointer[follow.Follower]
 	raft     atomic.Pointer[p2p.RaftPeers] // as of the last look
+	copies   atomic.Pointer[follow.Copies] // nil on a member, and where there is one region
 
 	starting   sync.Mutex // held while Raft starts; closing the replica waits for it
 	mu         sync.Mutex
@@ -104,7 +105,8 @@ func (n *Node) onClose(f func() error) { n.closers = append(n.closers, f) }
 
 func (n *Node) startHost(context.Context) error {
 	var err error
-	if n.access, err = p2p.NewAccess(p2p.AccessConfig{Region: n.home.Identity.Region, Raft: n.raftPeers, Client: n.isClient, Logger: n.log}); err != nil {
+	if n.access, err = p2p.NewAccess(p2p.AccessConfig{Region: n.home.Identity.Region, Raft: n.raftPeers, Client: n.isClient,
+		Foreign: n.foreignVoters, Logger: n.log}); err != nil {
 		return err
 	}
 	n.host, err = p2p.NewHost(p2p.Config{Key: n.home.NodeKey, Listen: n.cfg.Listen, Announce: n.cfg.Announce, PortMap: n.cfg.PortMap,

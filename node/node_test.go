@@ -15,22 +15,29 @@ import (
 // newHome makes the home of the only founding voter of a federation.
 func newHome(t *testing.T) (string, *testfed.Federation) {
 	t.Helper()
-	fed, dir := testfed.New(1, 1), t.TempDir()
+	fed := testfed.New(1, 1)
+	return newHomeIn(t, fed, "a"), fed
+}
+
+// newHomeIn makes the home of the only founding voter of a region.
+func newHomeIn(t *testing.T, fed *testfed.Federation, region string) string {
+	t.Helper()
+	dir := t.TempDir()
 	fail := func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	for name, key := range map[string]*pci.PrivateKey{FileNodeKey: fed.Nodes["a"][0], FileLogKey: fed.LogKeys["a"], FileCosignKey: fed.Cosign["a"]} {
+	for name, key := range map[string]*pci.PrivateKey{FileNodeKey: fed.Nodes[region][0], FileLogKey: fed.LogKeys[region], FileCosignKey: fed.Cosign[region]} {
 		fail(key.Save(filepath.Join(dir, name)))
 	}
-	b, err := json.Marshal(Identity{Version: homeVersion, Name: "a-1", Region: "a", Role: RoleVoter})
+	b, err := json.Marshal(Identity{Version: homeVersion, Name: region + "-1", Region: region, Role: RoleVoter})
 	fail(err)
 	fail(os.WriteFile(filepath.Join(dir, FileNode), b, 0o600))
 	fail(os.WriteFile(filepath.Join(dir, FileDocument), fed.Document.Canonical(), 0o600))
 	fail(os.WriteFile(filepath.Join(dir, FileFounding), nil, 0o600))
-	return dir, fed
+	return dir
 }
 
 func awaitReady(t *testing.T, n *Node) {

@@ -52,7 +52,7 @@ func (n *Node) startServices(context.Context) (err error) {
 func (n *Node) closeReplica() error {
 	n.awaitStart()
 	n.awaitDuties()
-	var errs []error
+	errs := []error{n.closeCopies()}
 	if v := n.voters.Load(); v != nil {
 		errs = append(errs, v.Close())
 	}

@@ -96,6 +96,7 @@ func (n *Node) Status() (*client.Status, error) {
 				Suffrage: client.RoleVoter, Addresses: append([]string{}, v.Addresses...)})
 		}
 	}
+	s.Regions = n.regionStatus()
 	return s, errors.Join(n.ledgerStatus(&s.Ledger), n.breakerStatus(&s.Breakers))
 }
 
@@ -170,8 +171,7 @@ func (n *Node) ledgerStatus(l *client.LedgerStatus) error {
 		err = err1
 	}
 	if seal, err1 := v.SealAt(v.Seals() - 1); err1 == nil {
-		l.Seal = &client.SealStatus{Number: seal.Number, Size: seal.Size, Root: hex.EncodeToString(seal.Root[:]),
-			State: hex.EncodeToString(seal.State[:]), Time: timeText(seal.TimeMillis)}
+		l.Seal = sealStatus(seal)
 	}
 	return errors.Join(err, v.Close())
 }

@@ -15,8 +15,9 @@ import (
 	"github.com/bizra/bizra/consensus/region"
 )
 
-// voterStarted puts up what a voter does beside Raft: comparing seals, and, while it
-// leads, making Raft's configuration follow the voters that entries name.
+// voterStarted puts up what a voter does beside Raft: comparing seals, while it leads
+// making Raft's configuration follow the voters that entries name, and re-executing the
+// ledgers of the other regions.
 func (n *Node) voterStarted(r *region.Region) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -46,7 +47,7 @@ func (n *Node) startDuties(r *region.Region) error {
 		return err
 	}
 	n.voters.Store(voters)
-	return nil
+	return n.startCopies()
 }
 
 // learner keeps the addresses that an entry gives for a new voter where libp2p looks.

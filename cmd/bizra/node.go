@@ -214,9 +214,10 @@ func newFsckCommand() *cobra.Command {
 		Long: `fsck checks the ledger's hashes and indexes, re-executes every entry, and compares
 root, state, every session and every seal with what is on the disk. The node must not
 be running. It changes nothing.`,
-		Example: "  bizra fsck --home demo/eu-1",
+		Example: "  bizra fsck --home demo/eu-1\n  bizra fsck --home demo/eu-1 --copy us",
 		RunE:    runFsck}
 	c.Flags().String("home", "", "the node's home")
+	c.Flags().String("copy", "", "check the copy of this other region's ledger instead of the node's own")
 	c.Flags().String("scratch", "", "folder for the copy that is derived (default: the system's)")
 	return c
 }
@@ -227,9 +228,14 @@ func runFsck(cmd *cobra.Command, _ []string) error {
 		return err
 	}
 	bar := newProgress(cmd, 100)
-	report, err := node.Fsck(cmd.Context(), home, cmd.Flags().Lookup("scratch").Value.String(), func(_ string, done, total int64) {
-		bar.at(100 * done / max(total, 1))
-	})
+	scratch, region := cmd.Flags().Lookup("scratch").Value.String(), cmd.Flags().Lookup("copy").Value.String()
+	progress := func(_ string, done, total int64) { bar.at(100 * done / max(total, 1)) }
+	var report node.FsckReport
+	if region == "" {
+		report, err = node.Fsck(cmd.Context(), home, scratch, progress)
+	} else {
+		report, err = node.FsckCopy(cmd.Context(), home, region, scratch, progress)
+	}
 	bar.done()
 	if err != nil {
 		return err

@@ -58,10 +58,30 @@ func printStatus(out io.Writer, s *client.Status) error {
 		}
 		fmt.Fprintf(w, "%s %s\t%s%s\n", v.Suffrage, v.Name, v.NodeKey, leads)
 	}
+	for i := range s.Regions {
+		fmt.Fprintf(w, "region %s\t%s\n", s.Regions[i].Region, regionText(&s.Regions[i]))
+	}
 	if s.Raft.Leader == "" {
 		fmt.Fprintf(w, "leader\tnone known: reads with --stale go on, proofs wait for an election\n")
 	}
 	return w.Flush()
+}
+
+func regionText(r *client.RegionStatus) string {
+	text := fmt.Sprintf("%d entries re-executed, %d behind", r.Size, r.LagEntries)
+	if r.Seal != nil {
+		text += fmt.Sprintf(", seal of %d", r.Seal.Size)
+	}
+	switch {
+	case r.Blamed != "":
+		return text + ", REFUSED: " + r.Blamed
+	case r.EarlyUntil != "":
+		return text + ", its clock is ahead of ours: waiting until " + r.EarlyUntil
+	case !r.Following:
+		return text + ", not followed: " + r.Reason
+	default:
+		return text
+	}
 }
 
 func newPeersCommand() *cobra.Command {

@@ -1,0 +1,125 @@
+package node
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/bizra/bizra/client"
+	"github.com/bizra/bizra/consensus/follow"
+	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/store/pebblestore"
+	"github.com/bizra/bizra/p2p"
+)
+
+const (
+	folderCopies = "copies" // on a voter: what it re-executed of the other regions
+	// copySuffix keeps a region whose name is made of dots from being a path.
+	copySuffix = ".copy"
+	// copiesCacheBytes is shared out among the copies' stores, each getting what a store needs at least.
+	copiesCacheBytes    = 64 << 20
+	copyCacheBytesLeast = 2 << 20
+)
+
+// startCopies begins to follow the other regions, where the document has any.
+func (n *Node) startCopies() error {
+	regions := n.access.ForeignRegions()
+	if len(regions) == 0 {
+		return nil
+	}
+	copies, err := follow.NewCopies(follow.CopiesConfig{Host: n.host, Regions: regions, Open: n.openCopy, Discard: n.discardCopy, Peers: n.keeper.Foreign,
+		Metrics: n.registry, Logger: n.log})
+	if err != nil {
+		return err
+	}
+	n.copies.Store(copies)
+	return nil
+}
+
+func (n *Node) copyFolder(region string) string { return n.home.path(copyFolder(region)) }
+
+func copyFolder(region string) string { return filepath.Join(folderCopies, region+copySuffix) }
+
+// openCopy implements follow.CopiesConfig.Open.
+func (n *Node) openCopy(region string) (follow.CopyReplica, error) {
+	if err := os.MkdirAll(n.home.path(folderCopies), 0o700); err != nil {
+		return nil, err
+	}
+	cache := max(copiesCacheBytes/len(n.access.ForeignRegions()), copyCacheBytesLeast)
+	st, err := pebblestore.Open(n.copyFolder(region), pebblestore.Options{CacheBytes: int64(cache), Logger: n.log})
+	if err != nil {
+		return nil, copyOpenError(err)
+	}
+	return follow.OpenCopy(st, fsm.Config{Region: region, Document: n.document})
+}
+
+// copyOpenError tells a disk that will serve again, once it has room or is mounted, from
+// one whose content is of no use.
+func copyOpenError(err error) error {
+	var errno syscall.Errno
+	passing := errors.As(err, &errno) && !errors.Is(err, fs.ErrNotExist)
+	if passing || errors.Is(err, pebblestore.ErrLocked) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", follow.ErrCopyUnusable, err)
+}
+
+// discardCopy implements follow.CopiesConfig.Discard.
+func (n *Node) discardCopy(region string) error { return os.RemoveAll(n.copyFolder(region)) }
+
+// closeCopies ends following the other regions.
+func (n *Node) closeCopies() error {
+	if c := n.copies.Load(); c != nil {
+		return c.Close()
+	}
+	return nil
+}
+
+// foreignVoters implements p2p.AccessConfig.Foreign.
+func (n *Node) foreignVoters() map[peer.ID]p2p.ForeignVoter {
+	if c := n.copies.Load(); c != nil {
+		return c.Voters()
+	}
+	return nil
+}
+
+// regionStatus says how far this node has re-executed each other region.
+func (n *Node) regionStatus() []client.RegionStatus {
+	c := n.copies.Load()
+	if c == nil {
+		return nil
+	}
+	var list []client.RegionStatus
+	for _, st := range c.Status() {
+		r := client.RegionStatus{Region: st.Region, Following: st.Following, Size: st.Size, LagEntries: st.LagEntries, LagMillis: st.LagMillis,
+			AgeMillis: st.Age.Milliseconds(), Refused: st.Refused, Rebuilt: st.Rebuilt}
+		if st.Seal != nil {
+			r.Seal = sealStatus(st.Seal)
+		}
+		if !st.EarlyUntil.IsZero() {
+			r.EarlyUntil = st.EarlyUntil.UTC().Format(time.RFC3339Nano)
+		}
+		if st.Blame != nil {
+			r.Blamed = fmt.Sprintf("%s: %s", st.Blame.Code, st.Blame.Detail)
+		}
+		switch {
+		case !st.Open:
+			r.Reason = st.Error
+		case !st.Following:
+			r.Reason = st.LastError
+		}
+		list = append(list, r)
+	}
+	return list
+}
+
+func sealStatus(s *fsm.Seal) *client.SealStatus {
+	return &client.SealStatus{Number: s.Number, Size: s.Size, Root: hex.EncodeToString(s.Root[:]), State: hex.EncodeToString(s.State[:]), Time: timeText(s.TimeMillis)}
+}
