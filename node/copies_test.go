@@ -97,6 +97,11 @@ func TestVotersCopyTheOtherRegions(t *testing.T) {
 	if err != nil || report.Entries != size {
 		t.Errorf("fsck of the copy: %+v, %v", report, err)
 	}
+	for _, region := range []string{"b", "../state", "zz"} {
+		if _, err := FsckCopy(t.Context(), homeB, region, t.TempDir(), func(string, int64, int64) {}); err == nil {
+			t.Errorf("fsck of a copy of %q", region)
+		}
+	}
 
 	folder := filepath.Join(homeB, folderCopies, "a"+copySuffix)
 	tables, err := filepath.Glob(filepath.Join(folder, "MANIFEST-*"))

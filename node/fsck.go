@@ -50,6 +50,9 @@ func FsckCopy(ctx context.Context, home, regionName, scratch string, progress fs
 	if err != nil {
 		return report, err
 	}
+	if _, known := h.Document.Region(regionName); !known || regionName == h.Identity.Region {
+		return report, fmt.Errorf("fsck: the federation document has no other region %q, of which %s could hold a copy", regionName, home)
+	}
 	report.Home, report.Folder = home, h.path(copyFolder(regionName))
 	err = report.fsck(ctx, regionName, scratch, progress)
 	return report, err

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/bizra/bizra/internal/testfed"
 )
@@ -78,8 +79,7 @@ func TestMetricsOfTheRunbook(t *testing.T) {
 	if len(names) < 8 {
 		t.Fatalf("only %d metrics are named", len(names))
 	}
-	dir, _ := newHome(t)
-	n, err := Start(t.Context(), Config{Home: dir, HTTP: "127.0.0.1:0"})
+	n, err := Start(t.Context(), Config{Home: newHomeIn(t, testfed.New(2, 1), "a"), HTTP: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,17 +90,27 @@ func TestMetricsOfTheRunbook(t *testing.T) {
 	}()
 	awaitReady(t, n)
 	n.metrics.snapshots.WithLabelValues("failed") // a label shows once it was met
-	res, err := http.Get(n.HTTPAddress() + "/metrics")
-	if err != nil {
-		t.Fatal(err)
+	missing := func() (list []string) {
+		res, err := http.Get(n.HTTPAddress() + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(res.Body)
+		if err := errors.Join(err, res.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if !strings.Contains(string(text), "\n"+name[1]) {
+				list = append(list, name[1])
+			}
+		}
+		return list
 	}
-	text, err := io.ReadAll(res.Body)
-	if err := errors.Join(err, res.Body.Close()); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range names {
-		if !strings.Contains(string(text), "\n"+name[1]) {
-			t.Errorf("the node has no metric %s", name[1])
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(20 * time.Second); len(missing()) > 0; <-tick.C { // copies are opened behind the node's back
+		if time.Now().After(deadline) {
+			t.Fatalf("the node has no metrics %v", missing())
 		}
 	}
 }

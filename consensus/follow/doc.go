@@ -7,6 +7,11 @@
 // with its own replica, and goes to the next peer when one fails, falls silent, stays
 // behind or lies.
 //
+// [Copies] keeps a copy of each other region's ledger on a voter: followers with
+// [Config.Foreign] set, whose replicas are opened, checked and, where they are of no use,
+// discarded and built anew. A copy doubts the region and not itself, and none of what goes
+// wrong with it ends the node.
+//
 // It promises:
 //   - A follower keeps only what its own replica makes of an entry, in order and without
 //     gaps; a seal is taken up in its place and only if the replica would have made the same.
@@ -19,6 +24,11 @@
 //   - Everything is bounded: frames, entries, streams, waits. A reader that is too slow is
 //     cut off. Run and Close wait for every goroutine.
 //
+// For a copy of another region's ledger the second point reads: what most of that region's
+// nodes send and the copy refuses is said ([Config.OnRefused]), and the copy stays where it
+// is; it takes entries only from peers whose ledger leads on from its own, and none
+// that is more than [FutureMax] ahead of the clock.
+//
 // It does not verify signatures unless [Config.VerifySignatures] is set: inside a region the
 // leader has, and who may be asked is who the caller names. A peer inside the region that
 // leaves out a seal, or invents a proof that passes every gate, is found out only by what
@@ -29,7 +39,9 @@
 // All messages are framed as package p2p frames them. Whoever opens the stream sends one
 // request {version, body}; the version is read before the body. The body names the region,
 // the index of the first entry wanted, the number of the first seal wanted, and how many
-// entries at most: 0 is a stream that stays open. The answer is a sequence of frames, and
+// entries at most: 0 is a stream that stays open. Who copies another region's ledger gives, instead of
+// the number of a seal, the least size of the seals wanted, since copies count seals for
+// themselves; the first frame then carries the root of the entries before those wanted. The answer is a sequence of frames, and
 // each says how many entries and seals the server has, the log time of its last entry, and
 // how old its knowledge of the region is:
 //
