@@ -151,7 +151,7 @@ func (f *frame) check() error {
 	case (f.Kind == frameEntries) != (len(f.Entries) > 0), f.Kind != frameEntries && f.First != 0,
 		(f.Kind == frameSeal) != (f.Seal != nil), (f.Kind == frameRefusal) != (f.Code != ""), f.Kind != frameRefusal && f.Detail != "":
 		return fmt.Errorf("%w: a frame of kind %d has members of another", ErrMalformed, f.Kind)
-	case len(f.Root) != 0 && len(f.Root) != 32, f.Kind == frameRefusal && len(f.Root) != 0:
+	case f.Root != nil && (len(f.Root) != 32 || f.Kind == frameRefusal):
 		return fmt.Errorf("%w: a frame of kind %d with a root of %d bytes", ErrMalformed, f.Kind, len(f.Root))
 	}
 	switch f.Kind {

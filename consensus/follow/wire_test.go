@@ -32,6 +32,7 @@ func goodFrames() []frame {
 		{Kind: frameEntries, Size: 9, Seals: 2, TimeMillis: logStart, AgeMillis: 5, First: 7, Entries: [][]byte{{1}, {2, 3}}},
 		{Kind: frameSeal, Size: 9, Seals: 2, TimeMillis: logStart, Seal: someSeal()},
 		{Kind: frameHeartbeat},
+		{Kind: frameHeartbeat, Root: bytes.Repeat([]byte{9}, 32)},
 		{Kind: frameRefusal, Size: 9, Code: refusedBeyond, Detail: "behind"},
 	}
 }
@@ -75,6 +76,9 @@ func TestFramesAtTheLimits(t *testing.T) {
 		{"code too long", frame{Kind: frameRefusal, Code: strings.Repeat("c", refusalCodeMax+1)}, false},
 		{"detail too long", frame{Kind: frameRefusal, Code: "c", Detail: strings.Repeat("d", refusalDetailMax+1)}, false},
 		{"refusal without a code", frame{Kind: frameRefusal}, false},
+		{"short root", frame{Kind: frameHeartbeat, Root: make([]byte, 31)}, false},
+		{"long root", frame{Kind: frameHeartbeat, Root: make([]byte, 33)}, false},
+		{"root of a refusal", frame{Kind: frameRefusal, Code: "c", Root: make([]byte, 32)}, false},
 		{"no kind", frame{}, false},
 		{"first of no entries", frame{Kind: frameHeartbeat, First: 1}, false},
 		{"seal of more than there is", frame{Kind: frameSeal, Size: 4, Seals: 2, Seal: someSeal()}, false},
@@ -165,6 +169,7 @@ func FuzzReadRequest(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(good.Bytes())
+	f.Add(encoded(f, &request{1, []byte{0xa5, 1, 0x61, 'a', 2, 5, 3, 0, 4, 0, 5, 6}}))
 	f.Add(encoded(f, &request{2, []byte{0xa0}}))
 	f.Add(encoded(f, &request{1, []byte{0xa1, 1, 1}}))
 	f.Add(framed(1, 0xff))
