@@ -24,7 +24,7 @@ type Status struct {
 	Raft       RaftStatus     `json:"raft"`
 	Voters     []VoterStatus  `json:"voters"`
 	Ledger     LedgerStatus   `json:"ledger"`
-	Breakers   BreakerCounts  `json:"breakers"` // agents that the region holds back
+	Breakers   BreakerCounts  `json:"breakers"`          // agents that the region holds back
 	Regions    []RegionStatus `json:"regions,omitempty"` // the others, on a voter
 }
 

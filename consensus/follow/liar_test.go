@@ -83,7 +83,7 @@ func lies() []lie {
 		{"another index", leftEntry, forge(40, `"index":40`, `"index":41`)},
 		{"another region in the entry", leftEntry, forge(40, `"region":"a","time"`, `"region":"b","time"`)},
 		{"another founding document", leftEntry, forge(0, `"document_digest":"`, `"document_digest":"0`)},
-		{"an unknown state version", leftEntry, forge(0, `"state_version":2`, `"state_version":3`)},
+		{"an unknown state version", leftEntry, forge(0, `"state_version":`, `"state_version":9`)},
 		{"an entry of a later program", leftEntry, forge(40, `"v":1}`, `"v":2}`)},
 		{"white space in an entry", leftEntry, forge(40, `"v":1}`, `"v":1 }`)},
 		{"no JSON", leftEntry, onEntries(func(f *frame) { f.Entries[len(f.Entries)-1] = []byte("\x00\xff") })},
