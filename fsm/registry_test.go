@@ -7,6 +7,9 @@ import (
 	"testing"
 
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/budget"
+	"github.com/bizra/bizra/fsm/fate"
+	"github.com/bizra/bizra/fsm/ntu"
 	"github.com/bizra/bizra/internal/testfed"
 	"github.com/bizra/bizra/pci"
 )
@@ -205,6 +208,17 @@ func TestDataOfEveryAction(t *testing.T) {
 			t.Errorf("%s %v: %v", action, d, rec.Code)
 		}
 	}
+	for _, meta := range []map[string]any{{"description": 1}, {"description": strings.Repeat("x", 4097)}, {"rationale": []any{}}, {"pii_detected": "no"}, {"toxicity_detected": 0},
+		{"ethics_violation": nil}, {"knowledge_gap": "big"}, {"knowledge_gap": 1.01}, {"knowledge_gap": -0.01}} {
+		if rec := r.submit(a.Sign("session.transition", to("s", "active", "meta", meta), head))[0]; rec.Code != pci.RejectSchema || rec.HasEntry {
+			t.Errorf("meta %v: %v", meta, rec.Code)
+		}
+	}
+	for _, use := range []map[string]any{{"tokens": -1}, {"time_ms": 1.5}, {"tokens": 1, "iterations": 1}} {
+		if rec := r.submit(a.Sign("session.transition", to("s", "active", "use", use), head))[0]; rec.Code != pci.RejectSchema {
+			t.Errorf("use %v: %v", use, rec.Code)
+		}
+	}
 	if tried < 60 {
 		t.Fatalf("only %d variants were tried", tried)
 	}
@@ -215,6 +229,13 @@ func FuzzParseEntry(f *testing.F) {
 	e := fsm.Entry{Kind: fsm.EntryGenesis, Region: "a", Outcome: fsm.Outcome{Document: 1, DocumentDigest: strings.Repeat("0", 64), StateVersion: 1}}
 	f.Add(e.AppendCanonical(nil))
 	e = fsm.Entry{Kind: fsm.EntryProof, Region: "a", Index: 7, TimeMillis: start, Envelope: fed.Agent("x", start).Sign("session.open", open("s"), "")}
+	f.Add(e.AppendCanonical(nil))
+	e.Outcome = fsm.Outcome{Code: pci.RejectFateViolation, Reason: "fate-below-min", Session: "s", NTU: &ntu.State{Belief: 0.5, Entropy: 1, Potential: 0},
+		Fate: &fate.Verdict{Composite: 0.5, Threshold: 0.95, Rule: "r", Gaps: []fate.Gap{{Part: fate.PartIntent, Required: true, Words: []string{"naïve", "😀"}}, {Part: fate.PartSNR, Least: 0.95}}},
+		Budget: &fsm.Budget{Task: budget.Plan, Tier: budget.Macro, Allocated: &budget.Allocation{Complexity: 0.75, ExtendedThinking: true}, Over: &fsm.Over{Part: "tokens", Asked: 2, Left: 1}},
+		Agent:  &fsm.Standing{Outcomes: 3, Measured: 0.9, ClaimMax: 1, EnoughMillis: start, Reputation: 0.7, Breaker: fsm.Probation, UntilMillis: start}}
+	f.Add(e.AppendCanonical(nil))
+	e = fsm.Entry{Kind: fsm.EntryBreaker, Region: "a", Index: 8, TimeMillis: start, Outcome: fsm.Outcome{Breaker: &fsm.Decision{AgentID: "x", From: fsm.Throttled, To: fsm.Muted, Belief: 0.4, UntilMillis: start}}}
 	f.Add(e.AppendCanonical(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, err := fsm.ParseEntry(b)
@@ -230,6 +251,8 @@ func FuzzApply(f *testing.F) {
 	fed := testfed.New(1, 1, testfed.Open)
 	f.Add(fsm.EncodeSeal())
 	f.Add(fsm.EncodeProofs(start, [][]byte{fed.Agent("x", start).Sign("session.open", open("s"), "").Canonical()}))
+	f.Add(fsm.EncodeProofs(start, [][]byte{fed.Agent("x", start).Sign("session.open", open("s"), "").Canonical(),
+		fed.Agent("x", start).Sign("session.transition", to("s", "active"), strings.Repeat("0", 64)).Canonical()}))
 	f.Add(fsm.EncodeGenesis(start, fed.Document.Canonical()))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r := newRig(t, fed)

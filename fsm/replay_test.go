@@ -10,6 +10,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/federation"
+	"github.com/bizra/bizra/fsm/session"
 	"github.com/bizra/bizra/fsm/store"
 	"github.com/bizra/bizra/internal/testfed"
 	"github.com/bizra/bizra/pci"
@@ -23,11 +25,13 @@ type workload struct {
 	r      *rig
 	agents []*testfed.Signer
 	heads  map[string][]string // tips that some step made, stale ones among them
+	states map[string]string   // of heads
 	codes  map[pci.Code]int
+	bad    bool // a stretch in which most steps say nothing of themselves
 }
 
 func newWorkload(r *rig) *workload {
-	w := &workload{r: r, heads: map[string][]string{}, codes: map[pci.Code]int{}}
+	w := &workload{r: r, heads: map[string][]string{}, states: map[string]string{}, codes: map[pci.Code]int{}}
 	for _, id := range []string{"alice", "bob", "carol"} {
 		w.agents = append(w.agents, r.registered(id))
 	}
@@ -78,17 +82,45 @@ func (w *workload) draw(t *rapid.T) *pci.Envelope {
 		return w.r.fed.Operator("a", w.r.now).Sign("region.voter", map[string]any{"region": "a", "op": "add", "name": "n",
 			"node": fmt.Sprintf("%x", testfed.Key(id).Public())}, "", func(d *pci.Draft) { d.Nonce = testfed.Key(fmt.Sprint("v", w.r.index)).Seed() })
 	default:
-		return a.Sign("session.transition", to(id, rapid.SampledFrom(states).Draw(t, "to")), head, change)
+		return a.Sign("session.transition", w.transition(t, id, head), head, change)
 	}
 }
 
+// transition draws a step: what it says of itself, what it observed, which task it is and what it used.
+func (w *workload) transition(t *rapid.T, id, head string) map[string]any {
+	next := states
+	if from, known := session.ParseState(w.states[head]); known && len(from.Successors()) > 0 && rapid.IntRange(0, 3).Draw(t, "legal") > 0 {
+		next = nil
+		for _, s := range from.Successors() {
+			next = append(next, s.String())
+		}
+	}
+	d := to(id, rapid.SampledFrom(next).Draw(t, "to"), "observation", rapid.Float64Range(0, 1).Draw(t, "observation"))
+	if w.bad || rapid.IntRange(0, 9).Draw(t, "bare") == 0 {
+		delete(d, rapid.SampledFrom([]string{"intent", "operation_type", "input", "meta"}).Draw(t, "without"))
+	}
+	if rapid.Bool().Draw(t, "has task") {
+		d["task"] = rapid.SampledFrom([]string{"echo", "lookup", "reason", "debug", "research"}).Draw(t, "task")
+	}
+	if rapid.IntRange(0, 3).Draw(t, "uses") == 0 {
+		d["use"] = map[string]any{"tokens": rapid.IntRange(0, 4000).Draw(t, "tokens"), "time_ms": rapid.IntRange(0, 4000).Draw(t, "millis")}
+	}
+	return d
+}
+
 func (w *workload) step(t *rapid.T) {
-	if rapid.IntRange(0, 30).Draw(t, "wait") == 0 {
+	switch rapid.IntRange(0, 30).Draw(t, "wait") {
+	case 0:
 		w.r.now += int64(rapid.IntRange(1, 400_000).Draw(t, "ms"))
+	case 1, 2, 3, 4:
+		w.r.now += int64(rapid.IntRange(1, 5_000).Draw(t, "ms"))
 	}
 	if rapid.IntRange(0, 25).Draw(t, "seal") == 0 {
 		w.r.sealed()
 		return
+	}
+	if rapid.IntRange(0, 12).Draw(t, "turn") == 0 {
+		w.bad = !w.bad
 	}
 	var envs []*pci.Envelope
 	for range rapid.IntRange(1, 4).Draw(t, "batch") {
@@ -98,6 +130,23 @@ func (w *workload) step(t *rapid.T) {
 		w.codes[rec.Code]++
 		if rec.Head != "" {
 			w.heads[rec.Session] = append(w.heads[rec.Session], rec.Head)
+			w.states[rec.Head] = rec.State
+		}
+	}
+}
+
+// mend has every agent succeed for a while, so that breakers come all the way round.
+func (w *workload) mend() {
+	for _, a := range w.agents {
+		w.r.now += 600_000
+		a.NowMillis = w.r.now
+		head := w.r.submit(a.Sign("session.open", open("mended-by-"+a.AgentID), ""))[0].Head
+		for i := range 12 {
+			w.r.now += 15_000
+			a.NowMillis = w.r.now
+			if rec := w.r.submit(a.Sign("session.transition", to("mended-by-"+a.AgentID, round[i%len(round)]), head))[0]; rec.Accepted() {
+				head = rec.Head
+			}
 		}
 	}
 }
@@ -105,17 +154,24 @@ func (w *workload) step(t *rapid.T) {
 // TestStateIsAFunctionOfTheEntries drives the machine with Raft commands and then
 // derives everything again from the ledger alone.
 func TestStateIsAFunctionOfTheEntries(t *testing.T) {
-	fed := testfed.New(1, 3)
-	total := map[pci.Code]int{}
+	fed := testfed.New(1, 3, func(d *federation.Document) {
+		d.Constitution.Thresholds.MeasuredAfter = 5
+		d.Constitution.Breaker.After, d.Constitution.Breaker.MuteAfter, d.Constitution.Breaker.ThrottleBelow = 4, 2, 0.3
+		d.Constitution.Breaker.MuteBelow, d.Constitution.Breaker.RestoreAbove = 0.3, 0.35
+		d.Constitution.Breaker.MuteMillis, d.Constitution.Breaker.MuteMillisMax = 1_000, 2_000
+	})
+	total, decisions := map[pci.Code]int{}, map[string]int{}
 	rapid.Check(t, func(rt *rapid.T) {
 		r := newRig(t, fed)
 		w := newWorkload(r)
 		for range 60 {
 			w.step(rt)
 		}
+		w.mend()
 		for c, n := range w.codes {
 			total[c] += n
 		}
+		r.countDecisions(decisions)
 		ctx := context.Background()
 		if err := fsm.Check(ctx, r.st, fsm.Config{Region: "a"}, quiet); err != nil {
 			rt.Fatal(err)
@@ -134,9 +190,28 @@ func TestStateIsAFunctionOfTheEntries(t *testing.T) {
 		}
 	})
 	for _, c := range []pci.Code{pci.Success, pci.RejectNonceReplay, pci.RejectIhsanBelowMin, pci.RejectPolicyMismatch,
-		pci.RejectStateMismatch, pci.RejectInvariantFailed, pci.RejectRoleViolation} {
+		pci.RejectStateMismatch, pci.RejectInvariantFailed, pci.RejectRoleViolation, pci.RejectFateViolation, pci.RejectBudgetExceeded,
+		pci.RejectSNRBelowMin, pci.RejectRateLimited} {
 		if total[c] == 0 {
 			t.Errorf("the workload never met %v", c)
+		}
+	}
+	for _, d := range []string{"throttled", "muted", "probation", "clear"} {
+		if decisions[d] == 0 {
+			t.Errorf("no agent was ever made %s", d)
+		}
+	}
+}
+
+// countDecisions counts the ledger's breaker decisions by what they led to.
+func (r *rig) countDecisions(into map[string]int) {
+	r.t.Helper()
+	v := r.view()
+	for i := range r.size() {
+		if e, err := v.Entry(i); err != nil {
+			r.t.Fatal(err)
+		} else if e.Kind == fsm.EntryBreaker {
+			into[e.Outcome.Breaker.To.String()]++
 		}
 	}
 }
@@ -174,7 +249,7 @@ func TestCorruptionIsFound(t *testing.T) {
 		r.want(pci.Success, a.Sign("session.transition", to("s", "active"), h))
 		return r
 	}
-	for _, prefix := range []string{"Shead", "Sagent/", "Skey/", "Ssession/", "Svoters", "Swindow/", "N", "G", "X", "Y", "E", "D", "H", "T", "Z"} {
+	for _, prefix := range []string{"Shead", "Sagent/", "Skey/", "Ssession/", "Sconduct/", "Svoters", "Swindow/", "N", "G", "X", "Y", "E", "D", "H", "T", "Z"} {
 		for _, del := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s deleted %v", prefix, del), func(t *testing.T) {
 				r := build(t)
