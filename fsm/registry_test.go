@@ -231,7 +231,7 @@ func FuzzParseEntry(f *testing.F) {
 	e = fsm.Entry{Kind: fsm.EntryProof, Region: "a", Index: 7, TimeMillis: start, Envelope: fed.Agent("x", start).Sign("session.open", open("s"), "")}
 	f.Add(e.AppendCanonical(nil))
 	e.Outcome = fsm.Outcome{Code: pci.RejectFateViolation, Reason: "fate-below-min", Session: "s", NTU: &ntu.State{Belief: 0.5, Entropy: 1, Potential: 0},
-		Fate: &fate.Verdict{Composite: 0.5, Threshold: 0.95, Rule: "r", Gaps: []fate.Gap{{Part: fate.PartIntent, Required: true, Words: []string{"naïve", "😀"}}, {Part: fate.PartSNR, Least: 0.95}}},
+		Fate:   &fate.Verdict{Composite: 0.5, Threshold: 0.95, Rule: "r", Gaps: []fate.Gap{{Part: fate.PartIntent, Required: true, Words: []string{"naïve", "😀"}}, {Part: fate.PartSNR, Least: 0.95}}},
 		Budget: &fsm.Budget{Task: budget.Plan, Tier: budget.Macro, Allocated: &budget.Allocation{Complexity: 0.75, ExtendedThinking: true}, Over: &fsm.Over{Part: "tokens", Asked: 2, Left: 1}},
 		Agent:  &fsm.Standing{Outcomes: 3, Measured: 0.9, ClaimMax: 1, EnoughMillis: start, Reputation: 0.7, Breaker: fsm.Probation, UntilMillis: start}}
 	f.Add(e.AppendCanonical(nil))
