@@ -331,6 +331,7 @@ func TestPaths(t *testing.T) {
 		"/base/v1/sessions/a%2Fb%3F?consistency=stale":                 func() error { _, err := c.Session(ctx, "a/b?"); return err },
 		"/base/v1/sessions?after=x+y&consistency=stale&limit=3":        func() error { _, err := c.Sessions(ctx, "x y", 3); return err },
 		"/base/v1/sessions/s/history?consistency=stale&from=7&limit=2": func() error { _, err := c.History(ctx, "s", 7, 2); return err },
+		"/base/v1/agents/a:b%2Fc?consistency=stale":                    func() error { _, err := c.Agent(ctx, "a:b/c"); return err },
 		"/base/v1/agents?consistency=stale":                            func() error { _, err := c.Agents(ctx, "", 0); return err },
 		"/base/v1/policy?consistency=stale":                            func() error { _, err := c.Policy(ctx); return err },
 		"/base/v1/peers":                                               func() error { _, err := c.Peers(ctx); return err },
