@@ -22,6 +22,7 @@ const (
 	ActionSessionMerge      = "session.merge"
 	ActionSessionRollback   = "session.rollback"
 	ActionRegionVoter       = "region.voter"
+	ActionFederationAdopt   = "federation.adopt"
 )
 
 // Changes of a region's voters, as data.op of region.voter names them.
@@ -53,6 +54,7 @@ type action struct {
 	register Agent
 	revoke   string // agent_id
 	voter    voterChange
+	adopt    adoption
 }
 
 type voterChange struct {
@@ -82,6 +84,9 @@ func readAction(env *pci.Envelope, region string) (*action, error) {
 	case ActionRegionVoter:
 		a.operator = true
 		a.readVoter(o)
+	case ActionFederationAdopt:
+		a.operator = true
+		a.readAdopt(o)
 	default:
 		return nil, pci.Rejectf(pci.RejectSchema, "payload.action %q is not known to state version %d", clip(env.Payload.Action), StateVersion)
 	}

@@ -19,6 +19,7 @@ const (
 	kindProofs   = 1
 	kindGenesis  = 2
 	kindSeal     = 3
+	kindAdopt    = 4
 	kindVote     = 5
 	kindCertify  = 6
 	kindEvidence = 7
@@ -36,7 +37,7 @@ type command struct {
 	Kind        uint8
 	StampMillis int64    // the leader's clock, Unix milliseconds; 0 for a seal
 	Proofs      [][]byte // canonical forms, for kindProofs
-	Payload     []byte   // canonical form of the federation document, for kindGenesis; a command of attestation with its own version
+	Payload     []byte   // canonical form of a federation document, for kindGenesis and kindAdopt; a command of attestation with its own version
 }
 
 // encoding is CBOR's core deterministic encoding, and a decoder with limits that
@@ -89,6 +90,12 @@ func EncodeProofs(stampMillis int64, canonical [][]byte) []byte {
 // EncodeGenesis makes the command that founds the ledger under a federation document.
 func EncodeGenesis(stampMillis int64, document []byte) []byte {
 	return mustEncode(command{Kind: kindGenesis, StampMillis: stampMillis, Payload: document})
+}
+
+// EncodeAdopt makes the command that submits the one proof by which an operator adopts a
+// federation document, with the document in canonical form.
+func EncodeAdopt(stampMillis int64, canonical, document []byte) []byte {
+	return mustEncode(command{Kind: kindAdopt, StampMillis: stampMillis, Proofs: [][]byte{canonical}, Payload: document})
 }
 
 // EncodeSeal makes the command that seals the ledger. It carries no values: what

@@ -119,6 +119,9 @@ func (e *Entry) receipt(law *constitution.Constitution) Receipt {
 		Region: e.Region, HasEntry: true, Index: e.Index, TimeMillis: e.TimeMillis, Action: e.Envelope.Payload.Action,
 		AgentID: e.Envelope.Sender.AgentID, Session: o.Session, Head: o.Head, State: o.State,
 		NTU: o.NTU, Fate: o.Fate, Budget: o.Budget, Agent: o.Agent}
+	if o.Code == pci.RejectPolicyMismatch && law != nil {
+		r.PolicyHash = law.PolicyHash() // today's is what helps
+	}
 	if o.Fate == nil || o.Fate.Rule == "" || law == nil {
 		return r
 	}

@@ -23,10 +23,13 @@ const pendingMax = 16 << 10
 // Config is what a machine must be told.
 type Config struct {
 	Region string // origin, whose ledger this is
-	// Document gives the federation document of a digest, or says that it is not one that
-	// this node goes by. A machine that follows entries needs it, since a genesis entry only
-	// names its document; where it is set, a document that it does not know stops the machine.
+	// Document gives the federation document of a digest, if it is at hand. A machine that
+	// follows entries needs it, or [Machine.OfferDocument]: entries only name documents.
 	Document func(digest [32]byte) ([]byte, bool)
+	// Own is the document that this node was given. The ledger must go by it, by an earlier
+	// version that leads to it or by a later one that came of it; else the machine stops.
+	// Nil: the ledger is believed.
+	Own *federation.Document
 	// Observer, if any, is told when a proof enters and leaves a layer: the machine itself has no clock to
 	// say what a layer costs.
 	Observer Observer
@@ -55,7 +58,11 @@ type Machine struct {
 	written []byte                // the entry appended last
 	sealed  sealed
 	inForce atomic.Pointer[documentInForce] // the document for views of any goroutine
-	stopped error                           // why this replica must not go on, once it must not
+
+	offered       []byte // a document that came with a command, or before the entry that names it
+	offeredDigest [32]byte
+	adopting      *federation.Document // by the proof under way
+	stopped       error                // why this replica must not go on, once it must not
 }
 
 // Open takes up the state that the store holds, or an empty one.
@@ -76,7 +83,7 @@ func Open(st store.Store, cfg Config) (*Machine, error) {
 func (m *Machine) reload() (err error) {
 	m.txn.Reset()
 	m.scratch.Reset()
-	m.meta, m.head, m.pending = meta{}, head{}, map[string]struct{}{}
+	m.meta, m.head, m.pending, m.adopting = meta{}, head{}, map[string]struct{}{}, nil
 	m.doc, m.region, m.policy, m.law, m.limits, m.docKeys = nil, nil, nil, nil, pci.Thresholds{}, nil
 	if m.log, err = ledger.Open(m.st); err != nil {
 		return err
@@ -115,9 +122,6 @@ func (m *Machine) loadDocument() error {
 	if err := knownState(m.head.StateVersion); err != nil {
 		return err
 	}
-	if err := m.goesBy(m.head.DocumentDigest); err != nil {
-		return err
-	}
 	if was := m.inForce.Load(); was != nil && was.digest == m.head.DocumentDigest {
 		return m.adopt(was.doc)
 	}
@@ -129,18 +133,10 @@ func (m *Machine) loadDocument() error {
 	if err != nil {
 		return err
 	}
+	if err := m.goesBy(doc); err != nil {
+		return fmt.Errorf("%w: %w", ErrStop, err)
+	}
 	return m.adopt(doc)
-}
-
-// goesBy refuses a document that this node does not go by.
-func (m *Machine) goesBy(digest [32]byte) error {
-	if m.cfg.Document == nil {
-		return nil
-	}
-	if _, ok := m.cfg.Document(digest); !ok {
-		return fmt.Errorf("%w: the region goes by the federation document with digest %x, and this node was given another", ErrStop, digest)
-	}
-	return nil
 }
 
 // documentInForce spares readers the time that parsing a document takes, most of which
@@ -264,7 +260,12 @@ func (m *Machine) command(c *Command, res *Result) error {
 		return err
 	}
 	switch cmd.Kind {
-	case kindProofs:
+	case kindProofs, kindAdopt:
+		if cmd.Kind == kindAdopt {
+			if err := m.OfferDocument(cmd.Payload); err != nil {
+				return err
+			}
+		}
 		res.Receipts = make([]Receipt, len(cmd.Proofs))
 		for i, b := range cmd.Proofs {
 			env, err := pci.DecodeCanonical(b)

@@ -287,8 +287,7 @@ func TestLogTimeNeverGoesBack(t *testing.T) {
 
 func TestAnotherDocumentStopsTheMachine(t *testing.T) {
 	fed, other := testfed.New(1, 3), testfed.New(1, 3, testfed.Open)
-	own := func(d [32]byte) ([]byte, bool) { return fed.Document.Canonical(), d == fed.Document.Digest() }
-	m, err := fsm.Open(store.NewMemory(), fsm.Config{Region: "a", Document: own})
+	m, err := fsm.Open(store.NewMemory(), fsm.Config{Region: "a", Own: fed.Document})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +296,7 @@ func TestAnotherDocumentStopsTheMachine(t *testing.T) {
 		t.Fatalf("founded on another document: %v", err)
 	}
 	r := newRig(t, other)
-	if _, err := fsm.Open(r.st, fsm.Config{Region: "a", Document: own}); !errors.Is(err, fsm.ErrStop) {
+	if _, err := fsm.Open(r.st, fsm.Config{Region: "a", Own: fed.Document}); !errors.Is(err, fsm.ErrStop) {
 		t.Fatalf("opened a state that goes by another document: %v", err)
 	}
 }

@@ -67,26 +67,33 @@ func (m *Machine) forget(until int64) error {
 		if m.head.NonceFirst >= m.head.NonceNext {
 			return nil
 		}
-		key := numbered(keyExpiry, m.head.NonceFirst)
-		b, err := m.txn.Get(key)
+		b, err := m.txn.Get(numbered(keyExpiry, m.head.NonceFirst))
 		if err != nil || len(b) != expiryBytes {
 			return fmt.Errorf("read nonce number %d of the replay window: %d bytes: %w", m.head.NonceFirst, len(b), err)
 		}
-		nonce, t := splitExpiry(b)
-		if !expired(t, until) {
+		if _, t := splitExpiry(b); !expired(t, until) {
 			return nil
 		}
-		m.txn.Delete(key)
-		at, err := m.txn.Get(nonceKey(nonce))
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return fmt.Errorf("read nonce number %d of the replay window: %w", m.head.NonceFirst, err)
+		if err := m.forgetFirst(b); err != nil {
+			return err
 		}
-		if err == nil && binary.BigEndian.Uint64(at) == m.head.NonceFirst {
-			m.txn.Delete(nonceKey(nonce)) // unless it was used again after it had expired
-		}
-		m.txn.Delete(windowKey(t / secondMillis))
-		m.head.NonceFirst++
 	}
+	return nil
+}
+
+// forgetFirst drops the oldest nonce, which the record under keyExpiry tells.
+func (m *Machine) forgetFirst(record []byte) error {
+	nonce, t := splitExpiry(record)
+	m.txn.Delete(numbered(keyExpiry, m.head.NonceFirst))
+	at, err := m.txn.Get(nonceKey(nonce))
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("read nonce number %d of the replay window: %w", m.head.NonceFirst, err)
+	}
+	if err == nil && binary.BigEndian.Uint64(at) == m.head.NonceFirst {
+		m.txn.Delete(nonceKey(nonce)) // unless it was used again after it had expired
+	}
+	m.txn.Delete(windowKey(t / secondMillis))
+	m.head.NonceFirst++
 	return nil
 }
 

@@ -52,6 +52,11 @@ func (m *Machine) proof(env *pci.Envelope, stamp int64, res *Result) (Receipt, e
 		return rec, err
 	}
 	limited, err := m.decide(j, res)
+	var bare withoutEntry
+	if errors.As(err, &bare) {
+		rec.Code, rec.Reason = bare.reject.Code, bare.reject.Detail
+		return rec, nil
+	}
 	if err != nil {
 		return rec, err
 	}
@@ -68,7 +73,11 @@ func (m *Machine) decide(j *judgement, res *Result) (limited bool, err error) {
 	j.out = Outcome{Session: j.act.step.Session}
 	err = m.judge(j)
 	var rej *pci.Reject
+	var bare withoutEntry
 	switch {
+	case errors.As(err, &bare):
+		m.scratch.Reset()
+		return false, err
 	case errors.As(err, &rej):
 		m.scratch.Reset()
 		j.out.refused(rej)
@@ -79,6 +88,9 @@ func (m *Machine) decide(j *judgement, res *Result) (limited bool, err error) {
 		return false, err
 	default:
 		m.scratch.Merge()
+		if err := m.putInForce(); err != nil {
+			return false, err
+		}
 		m.note(j.act, res)
 	}
 	return false, m.recordConduct(j)
@@ -259,6 +271,8 @@ func (m *Machine) judge(j *judgement) error {
 		return m.revokeAgent(act.revoke, j.t)
 	case ActionRegionVoter:
 		return m.changeVoters(&act.voter)
+	case ActionFederationAdopt:
+		return m.adoptDocument(&act.adopt)
 	default:
 		act.step.TimeMillis = j.t
 		act.step.Data = session.Hash(pci.DigestOf(env.Payload.Data))

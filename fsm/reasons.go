@@ -33,6 +33,8 @@ const (
 	reasonBudgetNone    = "budget-none"
 	reasonBudgetOver    = "budget-exceeded"
 	reasonBreaker       = "breaker" // of a refusal without an entry
+	reasonNeedsQuorum    = "needs-quorum"
+	reasonVersionNotNext = "version-not-next"
 )
 
 // sentence says what a reason means and what to do; "" for one that is no token.
@@ -72,6 +74,10 @@ func sentence(reason string) string {
 		return "The last voter cannot be removed; add another first."
 	case reasonBudgetNone:
 		return "data.use charges a budget, and none is allocated yet: a session gets one where a standard step leads to computing."
+	case reasonNeedsQuorum:
+		return "A federation of several regions takes a new document only with the endorsement of a quorum of them, which this version of bizra cannot give yet."
+	case reasonVersionNotNext:
+		return "data.version must be that of the document in force and one; GET /v1/federation shows it."
 	}
 	return sessionSentence(reason)
 }
@@ -111,6 +117,9 @@ func sessionSentence(reason string) string {
 
 // message says what happened and what to do, from the token and the numbers beside it.
 func (r *Receipt) message() string {
+	if r.PolicyHash != "" {
+		return "payload.policy_hash is not the hash of the constitution in force, which is " + r.PolicyHash + "; sign again with that one."
+	}
 	for _, s := range []string{sentence(r.Reason), r.explain()} {
 		if s != "" {
 			return s

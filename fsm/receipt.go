@@ -41,6 +41,8 @@ type Receipt struct {
 	// RuleMessage is what the constitution says to who meets the rule that denied, while that constitution is in force.
 	RuleMessage string
 	Repeated    bool // the first receipt, given again to a retry
+	// PolicyHash is that of the constitution in force now, where the proof was signed under another; else "".
+	PolicyHash string
 }
 
 // Accepted reports whether the proof passed every gate and took effect.
@@ -70,6 +72,8 @@ type receiptJSON struct {
 
 	Finality Finality `json:"finality"`
 	Repeated bool     `json:"repeated"`
+
+	PolicyHash string `json:"policy_hash,omitempty"`
 }
 
 // standingJSON is a [Standing] with its times as people read them.
@@ -106,7 +110,7 @@ func (r *Receipt) Message() string { return r.message() }
 func (r Receipt) MarshalJSON() ([]byte, error) {
 	j := receiptJSON{Version: receiptVersion, Digest: hexOf(r.Digest[:]), EnvelopeID: r.EnvelopeID, Code: r.Code,
 		Name: r.Code.String(), Reason: r.Reason, Message: r.Message(), Region: r.Region, Action: r.Action, AgentID: r.AgentID,
-		Session: r.Session, Head: r.Head, State: r.State, NTU: r.NTU, Fate: r.Fate, Budget: r.Budget, Finality: r.Finality(), Repeated: r.Repeated}
+		Session: r.Session, Head: r.Head, State: r.State, NTU: r.NTU, Fate: r.Fate, Budget: r.Budget, Finality: r.Finality(), Repeated: r.Repeated, PolicyHash: r.PolicyHash}
 	if r.HasEntry {
 		j.Index = &r.Index
 		j.Time = timeText(r.TimeMillis)

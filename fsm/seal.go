@@ -21,7 +21,7 @@ func (m *Machine) genesis(stamp int64, document []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := m.goesBy(doc.Digest()); err != nil {
+	if err := m.goesBy(doc); err != nil {
 		return err
 	}
 	if err := m.adopt(doc); err != nil {
@@ -29,6 +29,7 @@ func (m *Machine) genesis(stamp int64, document []byte) error {
 	}
 	m.head = head{StateVersion: StateVersion, TimeMillis: max(stamp, 0), Document: doc.Version, DocumentDigest: doc.Digest()}
 	m.txn.Set(documentKey(m.head.DocumentDigest), doc.Canonical())
+	m.noteDocument()
 	var vs voters
 	for _, v := range m.region.Voters {
 		vs.Active = append(vs.Active, Voter{Name: v.Name, NodeKey: v.NodeKey, Addresses: v.Addresses})
@@ -169,11 +170,13 @@ func (m *Machine) reexecute(e *Entry, data []byte) (err error) {
 	if e.TimeMillis < m.head.TimeMillis {
 		return fmt.Errorf("%w: entry %d: log time goes back from %d to %d", ErrDiverged, index, m.head.TimeMillis, e.TimeMillis)
 	}
-	switch e.Kind {
-	case EntryGenesis:
+	switch {
+	case e.Kind == EntryGenesis:
 		err = m.regenesis(e)
-	case EntryBreaker:
+	case e.Kind == EntryBreaker:
 		err = m.rebreak(e)
+	case e.adopts() && !m.hasDocument(e):
+		err = fmt.Errorf("%w: the entry adopts one that is not at hand", ErrDocument)
 	default:
 		_, err = m.proof(e.Envelope, e.TimeMillis, &Result{})
 	}
@@ -194,12 +197,9 @@ func (m *Machine) regenesis(e *Entry) error {
 	if err := knownState(e.Outcome.StateVersion); err != nil {
 		return err
 	}
-	if m.cfg.Document == nil {
-		return fmt.Errorf("the ledger is founded on document %s, which is not at hand", e.Outcome.DocumentDigest)
-	}
-	doc, ok := m.cfg.Document(digest)
+	doc, ok := m.documentAtHand(digest)
 	if !ok {
-		return fmt.Errorf("the ledger is founded on document %s, which is not the one at hand", e.Outcome.DocumentDigest)
+		return fmt.Errorf("%w: the ledger is founded on document %s, which is not at hand", ErrDocument, e.Outcome.DocumentDigest)
 	}
 	return m.genesis(e.TimeMillis, doc)
 }

@@ -20,6 +20,7 @@ const (
 	keyNonce    = 'X' // nonces within the window: sequence number, log time; bound by the window's chains
 	keyExpiry   = 'Y' // sequence number: nonce, log time
 	keyDocument = 'B' // federation documents by digest
+	keyInForce  = 'F' // index of the entry that put a document in force: its digest
 	keySeal     = 'Z' // seals by number
 	keyMeta     = 'M' // Raft index applied; not a function of the ledger
 

@@ -99,8 +99,10 @@ func TestSurveyOfTheCorpus(t *testing.T) {
 	}
 	// What the survey says would raise it does.
 	for name, edit := range map[string]func(*constitution.Constitution){
-		"fate_min":  func(c *constitution.Constitution) { c.Thresholds.FateMin = s.FateMin },
-		"composite": func(c *constitution.Constitution) { c.Thresholds.FateMin, c.Composite.Rule = s.OtherFateMin, s.OtherComposite },
+		"fate_min": func(c *constitution.Constitution) { c.Thresholds.FateMin = s.FateMin },
+		"composite": func(c *constitution.Constitution) {
+			c.Thresholds.FateMin, c.Composite.Rule = s.OtherFateMin, s.OtherComposite
+		},
 	} {
 		r, err := defaultGate(t, edit).Survey(cases, 0.95)
 		if err != nil {
