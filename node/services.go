@@ -112,6 +112,14 @@ func (p proposer) Propose(ctx context.Context, envelopes []*pci.Envelope) ([]fsm
 	return receipts, nil
 }
 
+func (p proposer) Adopt(ctx context.Context, envelope *pci.Envelope, document []byte) (fsm.Receipt, error) {
+	r := p.n.region.Load()
+	if r == nil {
+		return fsm.Receipt{}, region.ErrNotLeader
+	}
+	return r.Adopt(ctx, envelope, document)
+}
+
 func (p proposer) IsLeader() bool {
 	r := p.n.region.Load()
 	return r != nil && r.IsLeader()

@@ -20,7 +20,7 @@ const leaderWatchEvery = 100 * time.Millisecond
 // more than the proof in it.
 type courier struct {
 	callsMax int
-	send     func(to peer.ID, raw [][]byte) (*submitResponse, error)
+	send     func(to peer.ID, raw [][]byte, document []byte) (*submitResponse, error)
 
 	wg sync.WaitGroup // of the calls
 
@@ -34,13 +34,14 @@ type courier struct {
 type parcel struct {
 	to       peer.ID
 	raw      [][]byte
+	document []byte // of the one proof that adopts it
 	bytes    int
 	response *submitResponse
 	err      error
 	done     chan struct{}
 }
 
-func newCourier(callsMax int, send func(peer.ID, [][]byte) (*submitResponse, error)) *courier {
+func newCourier(callsMax int, send func(peer.ID, [][]byte, []byte) (*submitResponse, error)) *courier {
 	return &courier{callsMax: callsMax, send: send}
 }
 
@@ -49,8 +50,8 @@ func (c *courier) close() { c.wg.Wait() }
 
 // carry sends proofs to a node and waits for its answer. If the context ends while they
 // still wait for a call, they are taken back.
-func (c *courier) carry(ctx context.Context, to peer.ID, raw [][]byte) (*submitResponse, error) {
-	p := &parcel{to: to, raw: raw, bytes: sizeOf(raw), done: make(chan struct{})}
+func (c *courier) carry(ctx context.Context, to peer.ID, raw [][]byte, document []byte) (*submitResponse, error) {
+	p := &parcel{to: to, raw: raw, document: document, bytes: sizeOf(raw), done: make(chan struct{})}
 	c.mu.Lock()
 	c.waiting = append(c.waiting, p)
 	if c.calls < c.callsMax {
@@ -92,18 +93,18 @@ func (c *courier) run() {
 		for _, p := range load {
 			raw = append(raw, p.raw...)
 		}
-		response, err := c.send(load[0].to, raw)
+		response, err := c.send(load[0].to, raw, load[0].document)
 		c.deliver(load, len(raw), response, err)
 	}
 }
 
 // load takes what goes in the next call: the first that waits and others to the same
-// node, in their order, as far as they fit. Under mu.
+// node, in their order, as far as they fit; a document's proof alone. Under mu.
 func (c *courier) load() []*parcel {
 	var load []*parcel
 	proofs, size := 0, 0
 	c.waiting = slices.DeleteFunc(c.waiting, func(p *parcel) bool {
-		fits := len(load) == 0 || p.to == load[0].to && proofs+len(p.raw) <= SubmitProofsMax && size+p.bytes <= SubmitBytesMax
+		fits := len(load) == 0 || p.document == nil && load[0].document == nil && p.to == load[0].to && proofs+len(p.raw) <= SubmitProofsMax && size+p.bytes <= SubmitBytesMax
 		if fits {
 			load = append(load, p)
 			proofs, size = proofs+len(p.raw), size+p.bytes
@@ -137,7 +138,7 @@ func (c *courier) deliver(load []*parcel, proofs int, response *submitResponse, 
 
 // forward has a submission carried to another node and reads what became of it.
 func (in *Intake) forward(ctx context.Context, to peer.ID, s *submission) ([]Outcome, error) {
-	response, err := in.courier.carry(ctx, to, s.raw)
+	response, err := in.courier.carry(ctx, to, s.raw, s.document)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +147,7 @@ func (in *Intake) forward(ctx context.Context, to peer.ID, s *submission) ([]Out
 
 // call asks another node to decide proofs. It ends with the intake, after
 // AttemptTimeout, or when this node's Raft knows of another leader.
-func (in *Intake) call(to peer.ID, raw [][]byte) (*submitResponse, error) {
+func (in *Intake) call(to peer.ID, raw [][]byte, document []byte) (*submitResponse, error) {
 	ctx, cancel := context.WithTimeout(in.ctx, in.cfg.AttemptTimeout)
 	defer cancel()
 	if err := in.cfg.Host.Connect(ctx, peer.AddrInfo{ID: to}); err != nil {
@@ -155,7 +156,7 @@ func (in *Intake) call(to peer.ID, raw [][]byte) (*submitResponse, error) {
 	in.stats.forwarded.Add(1)
 	stop := in.watch(to, cancel)
 	defer stop()
-	request := submitRequest{Proofs: raw, Hops: 1, TimeoutMillis: max(1, in.cfg.AttemptTimeout.Milliseconds())}
+	request := submitRequest{Proofs: raw, Document: document, Hops: 1, TimeoutMillis: max(1, in.cfg.AttemptTimeout.Milliseconds())}
 	var response submitResponse
 	if err := p2p.CallLimit(ctx, in.cfg.Host, to, p2p.ProtocolSubmit, submitResponseBytesMax, &request, &response); err != nil {
 		if errors.Is(err, p2p.ErrBusy) || errors.Is(err, p2p.ErrCallRefused) {

@@ -40,6 +40,7 @@ type submitRequest struct {
 	Proofs        [][]byte `cbor:"1,keyasint"`
 	Hops          uint8    `cbor:"2,keyasint,omitempty"` // taken so far: 0 from a client, 1 from a node
 	TimeoutMillis int64    `cbor:"3,keyasint,omitempty"` // the sender stops waiting then; 0: it did not say
+	Document      []byte   `cbor:"4,keyasint,omitempty"` // canonical form, of the one proof that adopts it
 }
 
 type submitResponse struct {
@@ -84,6 +85,8 @@ type wireReceipt struct {
 	RuleMessage string        `cbor:"19,keyasint,omitempty"`
 
 	Repeated bool `cbor:"14,keyasint,omitempty"`
+
+	PolicyHash string `cbor:"20,keyasint,omitempty"`
 }
 
 func toWire(outcomes []Outcome) []wireOutcome {
@@ -201,22 +204,24 @@ func (in *Intake) take(ctx context.Context, name sourceName, request *submitRequ
 	case request.Hops > hopsMax:
 		return nil, fmt.Errorf("%w: a submission after %d hops, at most %d", ErrTooLarge, request.Hops, hopsMax)
 	case request.Hops < hopsMax:
-		return in.submit(ctx, name, request.Proofs)
+		return in.submit(ctx, name, request.Proofs, request.Document)
 	case !in.leading():
 		return nil, &notLeaderError{hint: in.hint()}
 	}
-	n := sizeOf(request.Proofs)
-	if len(request.Proofs) == 0 || len(request.Proofs) > SubmitProofsMax || n > SubmitBytesMax {
-		return nil, fmt.Errorf("%w: %d proofs of %d bytes: 1 to %d of at most %d", ErrTooLarge, len(request.Proofs), n, SubmitProofsMax, SubmitBytesMax)
+	if len(request.Proofs) == 0 {
+		return nil, fmt.Errorf("%w: no proof: 1 to %d", ErrTooLarge, SubmitProofsMax)
 	}
-	source, release, err := in.verifier.admit(name, request.Proofs)
+	if err := fits(request.Proofs, request.Document); err != nil {
+		return nil, err
+	}
+	source, release, err := in.verifier.admit(name, weighed(request.Proofs, request.Document))
 	if err != nil {
 		return nil, err
 	}
 	defer release()
 	ctx, cancel := in.untilClosed(ctx)
 	defer cancel()
-	return in.lead(ctx, &submission{raw: request.Proofs, source: source})
+	return in.lead(ctx, &submission{raw: request.Proofs, document: request.Document, source: source})
 }
 
 // hint is whom this node tells others to ask.

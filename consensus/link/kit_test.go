@@ -112,9 +112,10 @@ type fakeRegion struct {
 	leader  *atomic.Pointer[raft.ServerID]
 	knows   atomic.Pointer[raft.ServerID] // whom LeaderID names instead, if set
 
-	mu       sync.Mutex
-	proposed [][]*pci.Envelope
-	propose  func(ctx context.Context, call int) error // before the receipts, if set
+	mu        sync.Mutex
+	proposed  [][]*pci.Envelope
+	documents [][]byte                                  // that were adopted
+	propose   func(ctx context.Context, call int) error // before the receipts, if set
 }
 
 func (r *fakeRegion) IsLeader() bool { return *r.leader.Load() == r.self }
@@ -145,6 +146,17 @@ func (r *fakeRegion) Propose(ctx context.Context, envelopes []*pci.Envelope) ([]
 		receipts[i] = fsm.Receipt{Digest: e.Digest(), EnvelopeID: e.EnvelopeID, Region: "a", HasEntry: true, Index: int64(i)}
 	}
 	return receipts, nil
+}
+
+func (r *fakeRegion) Adopt(ctx context.Context, envelope *pci.Envelope, document []byte) (fsm.Receipt, error) {
+	r.mu.Lock()
+	r.documents = append(r.documents, document)
+	r.mu.Unlock()
+	receipts, err := r.Propose(ctx, []*pci.Envelope{envelope})
+	if err != nil {
+		return fsm.Receipt{}, err
+	}
+	return receipts[0], nil
 }
 
 func (r *fakeRegion) calls() [][]*pci.Envelope {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/bizra/bizra/consensus/region"
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/p2p"
 	"github.com/bizra/bizra/pci"
 )
@@ -35,6 +37,7 @@ type Outcome struct {
 // Proposer is what an [Intake] needs of this node's region. [region.Region] is one.
 type Proposer interface {
 	Propose(ctx context.Context, envelopes []*pci.Envelope) ([]fsm.Receipt, error)
+	Adopt(ctx context.Context, envelope *pci.Envelope, document []byte) (fsm.Receipt, error)
 	IsLeader() bool
 	LeaderID() raft.ServerID
 	Configuration() raft.Configuration
@@ -163,33 +166,66 @@ func (in *Intake) Stats() IntakeStats {
 // [ErrOverloaded] (an [*OverloadedError]) or [ErrTooLarge]; where the context ended
 // its cause is in the chain too.
 func (in *Intake) Submit(ctx context.Context, raw [][]byte) ([]Outcome, error) {
-	return in.submit(ctx, sourceOf(ctx), raw)
+	return in.submit(ctx, sourceOf(ctx), raw, nil)
+}
+
+// Adopt is [Intake.Submit] for the one proof by which an operator of the region adopts a
+// federation document, which travels with it, in canonical form. Of whoever is no operator
+// the proof alone is committed, and refused.
+func (in *Intake) Adopt(ctx context.Context, raw, document []byte) (Outcome, error) {
+	outcomes, err := in.submit(ctx, sourceOf(ctx), [][]byte{raw}, document)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return outcomes[0], nil
 }
 
 // submission is what one call of Submit has found out so far.
 type submission struct {
 	raw      [][]byte
+	document []byte // that the one proof of it adopts
 	source   *source
 	verdicts []verdict // nil until verified here
 	hint     peer.ID   // whom the last node asked named as the leader
 	doubt    bool      // an earlier try may have committed something
 }
 
-func (in *Intake) submit(ctx context.Context, name sourceName, raw [][]byte) ([]Outcome, error) {
+func (in *Intake) submit(ctx context.Context, name sourceName, raw [][]byte, document []byte) ([]Outcome, error) {
 	if len(raw) == 0 {
 		return nil, nil
 	}
-	if n := sizeOf(raw); len(raw) > SubmitProofsMax || n > SubmitBytesMax {
-		return nil, fmt.Errorf("%w: %d proofs of %d bytes, at most %d and %d", ErrTooLarge, len(raw), n, SubmitProofsMax, SubmitBytesMax)
+	if err := fits(raw, document); err != nil {
+		return nil, err
 	}
-	source, release, err := in.verifier.admit(name, raw)
+	source, release, err := in.verifier.admit(name, weighed(raw, document))
 	if err != nil {
 		return nil, err
 	}
 	defer release()
 	ctx, cancel := in.untilClosed(ctx)
 	defer cancel()
-	return in.persist(ctx, &submission{raw: raw, source: source})
+	return in.persist(ctx, &submission{raw: raw, document: document, source: source})
+}
+
+// weighed is what counts against the limits of what is on its way.
+func weighed(raw [][]byte, document []byte) [][]byte {
+	if document == nil {
+		return raw
+	}
+	return append(slices.Clip(raw), document)
+}
+
+// fits refuses more than one submission may hold.
+func fits(raw [][]byte, document []byte) error {
+	switch n := sizeOf(raw); {
+	case len(raw) > SubmitProofsMax || n > SubmitBytesMax:
+		return fmt.Errorf("%w: %d proofs of %d bytes, at most %d and %d", ErrTooLarge, len(raw), n, SubmitProofsMax, SubmitBytesMax)
+	case len(document) > federation.DocumentBytesMax:
+		return fmt.Errorf("%w: a federation document of %d bytes, at most %d", ErrTooLarge, len(document), federation.DocumentBytesMax)
+	case document != nil && len(raw) != 1:
+		return fmt.Errorf("%w: %d proofs with a federation document: one adopts it", ErrTooLarge, len(raw))
+	}
+	return nil
 }
 
 // untilClosed ends a caller's context with the intake.
@@ -328,7 +364,7 @@ func (in *Intake) lead(ctx context.Context, s *submission) ([]Outcome, error) {
 	if len(sound) == 0 {
 		return outcomes, nil
 	}
-	receipts, err := in.cfg.Region.Propose(ctx, sound)
+	receipts, err := in.propose(ctx, sound, s.document)
 	if err == nil && len(receipts) != len(sound) {
 		err = fmt.Errorf("%w: %d receipts for %d proofs", region.ErrUnknownOutcome, len(receipts), len(sound))
 	}
@@ -339,6 +375,24 @@ func (in *Intake) lead(ctx context.Context, s *submission) ([]Outcome, error) {
 		outcomes[i].Receipt = receipts[k]
 	}
 	return outcomes, nil
+}
+
+// propose commits envelopes. A document goes into the log only for who may adopt one.
+func (in *Intake) propose(ctx context.Context, sound []*pci.Envelope, document []byte) ([]fsm.Receipt, error) {
+	if document == nil || !in.isOperator(sound[0].Sender.PublicKey) {
+		return in.cfg.Region.Propose(ctx, sound)
+	}
+	receipt, err := in.cfg.Region.Adopt(ctx, sound[0], document)
+	return []fsm.Receipt{receipt}, err
+}
+
+func (in *Intake) isOperator(key federation.Key) bool {
+	doc := in.cfg.Access.Document()
+	if doc == nil {
+		return false
+	}
+	r, ok := doc.Region(in.cfg.Access.Region())
+	return ok && r.IsOperator(key)
 }
 
 // proposed says in this package's errors what a failed proposal leaves.

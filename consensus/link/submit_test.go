@@ -359,7 +359,7 @@ func TestCourier(t *testing.T) {
 		var mu sync.Mutex
 		var calls [][][]byte
 		gate := make(chan struct{})
-		c := newCourier(2, func(_ peer.ID, raw [][]byte) (*submitResponse, error) {
+		c := newCourier(2, func(_ peer.ID, raw [][]byte, _ []byte) (*submitResponse, error) {
 			mu.Lock()
 			calls = append(calls, raw)
 			mu.Unlock()
@@ -376,7 +376,7 @@ func TestCourier(t *testing.T) {
 		var wg sync.WaitGroup
 		send := func(to peer.ID, raw ...[]byte) {
 			wg.Go(func() {
-				r, err := c.carry(t.Context(), to, raw)
+				r, err := c.carry(t.Context(), to, raw, nil)
 				if err != nil {
 					t.Errorf("%v", err)
 					return
@@ -404,7 +404,7 @@ func TestCourier(t *testing.T) {
 		send("z", big)
 		ctx, cancel := context.WithCancel(t.Context())
 		wg.Go(func() {
-			_, err := c.carry(ctx, "x", [][]byte{[]byte("taken back")})
+			_, err := c.carry(ctx, "x", [][]byte{[]byte("taken back")}, nil)
 			mustBe(t, err, ErrUnavailable, context.Canceled)
 		})
 		synctest.Wait()
@@ -428,11 +428,11 @@ func TestCourier(t *testing.T) {
 		gate = make(chan struct{})
 		ctx, cancel = context.WithCancel(t.Context())
 		wg.Go(func() {
-			_, err := c.carry(ctx, "x", [][]byte{[]byte("left")})
+			_, err := c.carry(ctx, "x", [][]byte{[]byte("left")}, nil)
 			mustBe(t, err, ErrUnknownOutcome, context.Canceled)
 		})
 		wg.Go(func() {
-			_, err := c.carry(t.Context(), "x", [][]byte{[]byte("fail")})
+			_, err := c.carry(t.Context(), "x", [][]byte{[]byte("fail")}, nil)
 			mustBe(t, err, ErrUnknownOutcome)
 		})
 		synctest.Wait()

@@ -9,8 +9,12 @@ import (
 	"time"
 
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/pci"
 )
+
+// queueBytesMin lets the largest submission in: a proof with the largest document.
+const queueBytesMin = federation.DocumentBytesMax + pci.EnvelopeBytesMax
 
 // intake is the leader's: it puts proofs into few log entries. A proof that is alone goes at once; while others are being committed
 // it waits up to BatchDelay for company, up to what one entry may hold.
@@ -35,11 +39,14 @@ type intake struct {
 
 // pending is one proof on its way.
 type pending struct {
-	proof []byte
-	at    int // its place in the submission
-	since time.Time
-	of    *submission
+	proof    []byte
+	document []byte // that the proof adopts; it then goes alone
+	at       int    // its place in the submission
+	since    time.Time
+	of       *submission
 }
+
+func (p *pending) bytes() int { return len(p.proof) + len(p.document) }
 
 // submission is one call of Propose. Its fields are guarded by intake.mu until done is closed.
 type submission struct {
@@ -66,10 +73,24 @@ func (r *Region) Propose(ctx context.Context, envelopes []*pci.Envelope) ([]fsm.
 	for i, e := range envelopes {
 		proofs[i] = e.Canonical()
 	}
-	return r.intake.propose(ctx, proofs)
+	return r.intake.propose(ctx, proofs, nil)
 }
 
-func (in *intake) propose(ctx context.Context, proofs [][]byte) ([]fsm.Receipt, error) {
+// Adopt commits the proof by which an operator adopts a federation document, together with the document in canonical form. It fails
+// as Propose does.
+func (r *Region) Adopt(ctx context.Context, envelope *pci.Envelope, document []byte) (fsm.Receipt, error) {
+	if len(document) == 0 || len(document) > federation.DocumentBytesMax {
+		return fsm.Receipt{}, notCommitted(fmt.Errorf("%w: a document of %d bytes: 1 to %d", ErrTooLarge, len(document), federation.DocumentBytesMax))
+	}
+	receipts, err := r.intake.propose(ctx, [][]byte{envelope.Canonical()}, document)
+	if err != nil {
+		return fsm.Receipt{}, err
+	}
+	return receipts[0], nil
+}
+
+// propose commits proofs, or the one proof that adopts a document with it.
+func (in *intake) propose(ctx context.Context, proofs [][]byte, document []byte) ([]fsm.Receipt, error) {
 	if len(proofs) == 0 {
 		return nil, nil
 	}
@@ -81,7 +102,7 @@ func (in *intake) propose(ctx context.Context, proofs [][]byte) ([]fsm.Receipt, 
 			return nil, notCommitted(fmt.Errorf("%w: proof %d has %d bytes, at most %d", ErrTooLarge, i, len(p), pci.EnvelopeBytesMax))
 		}
 	}
-	s, err := in.enqueue(proofs)
+	s, err := in.enqueue(proofs, document)
 	if err != nil {
 		return nil, err
 	}
@@ -103,8 +124,8 @@ func (in *intake) propose(ctx context.Context, proofs [][]byte) ([]fsm.Receipt, 
 	return s.receipts, nil
 }
 
-func (in *intake) enqueue(proofs [][]byte) (*submission, error) {
-	total := 0
+func (in *intake) enqueue(proofs [][]byte, document []byte) (*submission, error) {
+	total := len(document)
 	for _, p := range proofs {
 		total += len(p)
 	}
@@ -120,7 +141,7 @@ func (in *intake) enqueue(proofs [][]byte) (*submission, error) {
 	s := &submission{receipts: make([]fsm.Receipt, len(proofs)), left: len(proofs), done: make(chan struct{})}
 	now := time.Now()
 	for i, p := range proofs {
-		in.waiting = append(in.waiting, &pending{proof: p, at: i, since: now, of: s})
+		in.waiting = append(in.waiting, &pending{proof: p, document: document, at: i, since: now, of: s})
 	}
 	in.bytes += total
 	if !in.pairing {
@@ -159,7 +180,7 @@ func (in *intake) withdraw(ctx context.Context, s *submission) bool {
 	}
 	in.waiting = slices.DeleteFunc(in.waiting, func(p *pending) bool {
 		if p.of == s {
-			in.bytes -= len(p.proof)
+			in.bytes -= p.bytes()
 			return true
 		}
 		return false
@@ -200,9 +221,13 @@ func (in *intake) next(now time.Time) (batch []*pending, wait time.Duration) {
 	if len(in.waiting) == 0 || in.holding || in.inFlight >= in.inFlightMax {
 		return nil, nothingToWaitFor
 	}
-	n, size := 0, 0
+	n, size, taken := 0, 0, 0
 	for n < len(in.waiting) && n < fsm.BatchProofsMax && size+len(in.waiting[n].proof) <= fsm.BatchBytesMax {
+		if n > 0 && (in.waiting[0].document != nil || in.waiting[n].document != nil) {
+			break
+		}
 		size += len(in.waiting[n].proof)
+		taken += in.waiting[n].bytes()
 		n++
 	}
 	full := n == fsm.BatchProofsMax || n < len(in.waiting)
@@ -211,7 +236,7 @@ func (in *intake) next(now time.Time) (batch []*pending, wait time.Duration) {
 	}
 	batch = slices.Clone(in.waiting[:n])
 	in.waiting = slices.Delete(in.waiting, 0, n)
-	in.bytes -= size
+	in.bytes -= taken
 	in.inFlight++
 	return batch, 0
 }
@@ -222,9 +247,13 @@ func (in *intake) send(batch []*pending) {
 	proofs, size := make([][]byte, len(batch)), 0
 	for i, p := range batch {
 		proofs[i] = p.proof
-		size += len(p.proof)
+		size += p.bytes()
 	}
-	await := in.submit(fsm.EncodeProofs(start.UnixMilli(), proofs))
+	command := fsm.EncodeProofs
+	if document := batch[0].document; document != nil {
+		command = func(stamp int64, proofs [][]byte) []byte { return fsm.EncodeAdopt(stamp, proofs[0], document) }
+	}
+	await := in.submit(command(start.UnixMilli(), proofs))
 	go func() {
 		result, err := await()
 		if err == nil {

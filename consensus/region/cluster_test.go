@@ -235,7 +235,7 @@ func (c *cluster) leader(limit time.Duration) *node {
 				continue
 			}
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-			_, err := r.intake.propose(ctx, [][]byte{fmt.Appendf(nil, "probe of %s", n.id)})
+			_, err := r.intake.propose(ctx, [][]byte{fmt.Appendf(nil, "probe of %s", n.id)}, nil)
 			cancel()
 			if err == nil {
 				found = n
@@ -265,7 +265,7 @@ func (n *node) propose(limit time.Duration, proof string) error {
 func (n *node) proposeTo(r *Region, limit time.Duration, proof string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	_, err := r.intake.propose(ctx, [][]byte{[]byte(proof)})
+	_, err := r.intake.propose(ctx, [][]byte{[]byte(proof)}, nil)
 	return err
 }
 

@@ -190,9 +190,9 @@ func (c Config) validate() error {
 			return fmt.Errorf("region: %s is %v: it must be positive", d.name, d.v)
 		}
 	}
-	if c.InFlightMax < 1 || c.QueueProofsMax < fsm.BatchProofsMax || c.QueueBytesMax < fsm.BatchBytesMax {
+	if c.InFlightMax < 1 || c.QueueProofsMax < fsm.BatchProofsMax || c.QueueBytesMax < queueBytesMin {
 		return fmt.Errorf("region: InFlightMax %d, QueueProofsMax %d, QueueBytesMax %d: at least 1, %d and %d",
-			c.InFlightMax, c.QueueProofsMax, c.QueueBytesMax, fsm.BatchProofsMax, fsm.BatchBytesMax)
+			c.InFlightMax, c.QueueProofsMax, c.QueueBytesMax, fsm.BatchProofsMax, queueBytesMin)
 	}
 	if c.RPCTimeout < c.HeartbeatTimeout {
 		return errors.New("region: RPCTimeout must not be below HeartbeatTimeout")

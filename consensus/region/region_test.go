@@ -226,7 +226,7 @@ func TestSubmissionKeepsItsOrderAcrossEntries(t *testing.T) {
 		for i := range 40 {
 			proofs = append(proofs, append(fmt.Appendf(nil, "%03d ", i), make([]byte, 30<<10)...))
 		}
-		receipts, err := l.current().intake.propose(context.Background(), proofs)
+		receipts, err := l.current().intake.propose(context.Background(), proofs, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -458,7 +458,7 @@ func TestLimitsOfASubmission(t *testing.T) {
 		"too many":  slices.Repeat([][]byte{[]byte("x")}, fsm.BatchProofsMax+1),
 		"too large": {make([]byte, pci.EnvelopeBytesMax+1)},
 	} {
-		if _, err := in.propose(context.Background(), proofs); !errors.Is(err, ErrTooLarge) || !errors.Is(err, ErrNotCommitted) {
+		if _, err := in.propose(context.Background(), proofs, nil); !errors.Is(err, ErrTooLarge) || !errors.Is(err, ErrNotCommitted) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -478,7 +478,8 @@ func TestConfigIsChecked(t *testing.T) {
 		"Document": func(c *Config) { c.Document = nil }, "OpenState": func(c *Config) { c.OpenState = nil },
 		"VerifyState": func(c *Config) { c.VerifyState = nil }, "StoreLimit": func(c *Config) { c.StoreLimit = -1 },
 		"PeerPhase": func(c *Config) { c.Founders = []raft.ServerID{"a", "b"} }, "InFlightMax": func(c *Config) { c.InFlightMax = -1 },
-		"RPCTimeout": func(c *Config) { c.RPCTimeout = time.Millisecond }, "Founders[1]": func(c *Config) { c.Founders = []raft.ServerID{"a", ""}; c.PeerPhase = noPhase; c.PeerClock = noClock },
+		"QueueBytesMax": func(c *Config) { c.QueueBytesMax = queueBytesMin - 1 },
+		"RPCTimeout":    func(c *Config) { c.RPCTimeout = time.Millisecond }, "Founders[1]": func(c *Config) { c.Founders = []raft.ServerID{"a", ""}; c.PeerPhase = noPhase; c.PeerClock = noClock },
 	} {
 		c := good()
 		change(&c)

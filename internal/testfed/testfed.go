@@ -145,3 +145,24 @@ func (s *Signer) Register(region string, agent *Signer) *pci.Envelope {
 	return s.Sign("agent.register", map[string]any{"region": region, "agent_id": agent.AgentID, "agent_type": agent.AgentType,
 		"public_key": key.String(), "owner": "owner-of-" + agent.AgentID}, "")
 }
+
+// Next is the federation with the next version of its document, as change makes it.
+func (f *Federation) Next(change func(*federation.Document)) *Federation {
+	next, err := federation.Parse(f.Document.Canonical())
+	if err != nil {
+		panic(fmt.Sprintf("testfed: %v", err))
+	}
+	d := &federation.Document{Version: next.Version + 1, Name: next.Name, Constitution: next.Constitution, Regions: next.Regions}
+	change(d)
+	again := *f
+	again.Document = d
+	return &again
+}
+
+// Adopts is payload.data of the proof by which region a adopts the federation's document.
+func (f *Federation) Adopts() map[string]any {
+	return map[string]any{"region": "a", "version": f.Document.Version, "digest": fmt.Sprintf("%x", f.Document.Digest())}
+}
+
+// Stricter raises the least ihsan_score.
+func Stricter(d *federation.Document) { d.Constitution.Thresholds.IhsanMin = 0.96 }
