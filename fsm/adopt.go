@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -46,11 +47,10 @@ func (m *Machine) adoptDocument(a *adoption) error {
 	if a.version != m.head.Document+1 {
 		return refuse(pci.RejectInvariantFailed, reasonVersionNotNext)
 	}
-	text, ok := m.documentAtHand(a.digest)
-	if !ok {
+	if m.carried == nil || federation.DigestOf(m.carried) != a.digest {
 		return withoutEntry{pci.Rejectf(pci.RejectSchema, "the federation document with digest %x did not come with the proof: submit both together, with `bizra federation adopt` or POST /v1/federation", a.digest)}
 	}
-	next, err := m.successor(text, a.digest)
+	next, err := m.successor(m.carried)
 	var rej *pci.Reject
 	switch {
 	case errors.As(err, &rej):
@@ -61,13 +61,14 @@ func (m *Machine) adoptDocument(a *adoption) error {
 	if err := m.goesBy(next); err != nil {
 		return err
 	}
-	m.scratch.Set(documentKey(a.digest), text)
+	m.scratch.Set(documentKey(a.digest), m.carried)
 	m.adopting = next
 	return nil
 }
 
-// documentAtHand finds a document that came with a command or was offered, or that the
-// machine was told where to find.
+// documentAtHand finds a document for an entry that is re-executed: what was offered, or what
+// the machine was told where to find. A command brings its document itself, or else
+// replicas that were given different ones would part.
 func (m *Machine) documentAtHand(digest [32]byte) ([]byte, bool) {
 	if m.offered != nil && m.offeredDigest == digest {
 		return m.offered, true
@@ -79,12 +80,12 @@ func (m *Machine) documentAtHand(digest [32]byte) ([]byte, bool) {
 }
 
 // successor reads the document that is to follow the one in force. A fault of it is a *pci.Reject.
-func (m *Machine) successor(text []byte, digest [32]byte) (*federation.Document, error) {
+func (m *Machine) successor(text []byte) (*federation.Document, error) {
 	next, err := federation.Parse(text)
 	if err != nil {
 		return nil, pci.Rejectf(pci.RejectSchema, "the document that is to be adopted cannot be read: %.400s", err)
 	}
-	if next.Digest() != digest {
+	if !bytes.Equal(next.Canonical(), text) {
 		return nil, pci.Rejectf(pci.RejectSchema, "the document that is to be adopted must come in its canonical form")
 	}
 	if err := m.doc.CheckSuccessor(next); err != nil {
@@ -165,12 +166,15 @@ func (m *Machine) goesBy(doc *federation.Document) error {
 }
 
 // OfferDocument hands the machine the canonical form of a document that an entry to come
-// will name. It is looked at only then; the one offered before is forgotten.
+// will name, from whoever sends the entry. It is looked at only then, and taken only if
+// [Config.Own] vouches for it; without one it is not kept. The one offered before is forgotten.
 func (m *Machine) OfferDocument(canonical []byte) error {
 	if len(canonical) > federation.DocumentBytesMax {
 		return fmt.Errorf("%w: %d bytes were offered, it has at most %d", ErrDocument, len(canonical), federation.DocumentBytesMax)
 	}
-	m.offered, m.offeredDigest = canonical, federation.DigestOf(canonical)
+	if m.cfg.Own != nil {
+		m.offered, m.offeredDigest = canonical, federation.DigestOf(canonical)
+	}
 	return nil
 }
 
@@ -246,15 +250,19 @@ func (e *Entry) adopts() bool {
 	return e.Kind == EntryProof && e.Envelope.Payload.Action == ActionFederationAdopt && e.Outcome.Code == pci.Success
 }
 
-// hasDocument reports whether the document that an entry adopts is at hand.
-func (m *Machine) hasDocument(e *Entry) bool {
-	text, _ := e.Envelope.Payload.Data.Get("digest")
-	digest, err := hex.DecodeString(text.String())
-	if err != nil || len(digest) != 32 {
-		return true // no such entry was ever made: re-executing it says so
+// readopt re-executes an entry that puts a document in force.
+func (m *Machine) readopt(e *Entry) error {
+	named, _ := e.Envelope.Payload.Data.Get("digest")
+	digest, err := hex.DecodeString(named.String())
+	if err == nil && len(digest) == 32 { // else no such entry was ever made, and re-executing it says so
+		var ok bool
+		if m.carried, ok = m.documentAtHand([32]byte(digest)); !ok {
+			return fmt.Errorf("%w: the entry adopts document %s, which is not at hand", ErrDocument, named.String())
+		}
 	}
-	_, ok := m.documentAtHand([32]byte(digest))
-	return ok
+	defer func() { m.carried = nil }()
+	_, err = m.proof(e.Envelope, e.TimeMillis, &Result{})
+	return err
 }
 
 // checkDocuments holds every document that the ledger went by against its digest, and the

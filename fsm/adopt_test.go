@@ -189,6 +189,31 @@ func TestAdoptionRefused(t *testing.T) {
 	}
 }
 
+// A document is there for its own command only: else replicas that were restarted since, or
+// were given other documents, would decide otherwise than the rest.
+func TestADocumentIsThereForItsCommandOnly(t *testing.T) {
+	r := newRig(t, testfed.New(1, 3))
+	next := r.fed.Next(testfed.Stricter)
+	stale := r.fed.Operator("a", r.now)
+	stale.PolicyHash = strings.Repeat("0", 64)
+	if rec := r.offer(stale.Sign(fsm.ActionFederationAdopt, next.Adopts(), ""), next.Document.Canonical()); rec.Code != pci.RejectPolicyMismatch {
+		t.Fatalf("got %+v", rec)
+	}
+	m, err := fsm.Open(r.st, fsm.Config{Region: "a", Own: r.fed.Document, Document: func([32]byte) ([]byte, bool) { return next.Document.Canonical(), true }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	if err := m.OfferDocument(next.Document.Canonical()); err != nil {
+		t.Fatal(err)
+	}
+	r.m = m
+	if rec := r.submit(r.adoption(next))[0]; rec.Code != pci.RejectSchema || rec.HasEntry {
+		t.Errorf("without the document in the command: %+v", rec)
+	}
+	r.adopt(next)
+}
+
 // What the constitution and the operators become, and that voters' addresses may change.
 func TestAdoptionChangesOperators(t *testing.T) {
 	r := newRig(t, testfed.New(1, 3))
@@ -271,13 +296,13 @@ func TestEntriesAcrossAnAdoption(t *testing.T) {
 	}{
 		{"own is the first", first.Document, []*testfed.Federation{first, second, third}, r.size()},
 		{"own is a later one", third.Document, []*testfed.Federation{first, second, third}, r.size()},
-		{"the ledger is believed", nil, []*testfed.Federation{first, second, third}, r.size()},
+		{"nobody vouches for what is offered", nil, []*testfed.Federation{first, second, third}, 0},
 		{"without the second", first.Document, []*testfed.Federation{first}, adopted.Index},
 		{"another instead of the second", first.Document, []*testfed.Federation{first, other}, adopted.Index},
 		{"own is another second", other.Document, []*testfed.Federation{first, second, third}, adopted.Index},
 		{"own is another first", unreached.Document, []*testfed.Federation{first, second, third}, 0},
 		{"own is of another federation", foreign.Document, []*testfed.Federation{first, second, third}, 0},
-		{"nothing at hand", nil, nil, 0},
+		{"nothing at hand", second.Document, nil, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			st := store.NewMemory()

@@ -23,8 +23,9 @@ const pendingMax = 16 << 10
 // Config is what a machine must be told.
 type Config struct {
 	Region string // origin, whose ledger this is
-	// Document gives the federation document of a digest, if it is at hand. A machine that
-	// follows entries needs it, or [Machine.OfferDocument]: entries only name documents.
+	// Document gives the federation document of a digest, if it is at hand and to be believed.
+	// A machine that follows entries needs it, or Own and [Machine.OfferDocument]: entries
+	// only name documents.
 	Document func(digest [32]byte) ([]byte, bool)
 	// Own is the document that this node was given. The ledger must go by it, by an earlier
 	// version that leads to it or by a later one that came of it; else the machine stops.
@@ -59,7 +60,8 @@ type Machine struct {
 	sealed  sealed
 	inForce atomic.Pointer[documentInForce] // the document for views of any goroutine
 
-	offered       []byte // a document that came with a command, or before the entry that names it
+	carried       []byte // the document that came with the command under way, or is at hand for the entry
+	offered       []byte // the document that came before the entry that names it
 	offeredDigest [32]byte
 	adopting      *federation.Document // by the proof under way
 	stopped       error                // why this replica must not go on, once it must not
@@ -262,9 +264,8 @@ func (m *Machine) command(c *Command, res *Result) error {
 	switch cmd.Kind {
 	case kindProofs, kindAdopt:
 		if cmd.Kind == kindAdopt {
-			if err := m.OfferDocument(cmd.Payload); err != nil {
-				return err
-			}
+			m.carried = cmd.Payload
+			defer func() { m.carried = nil }()
 		}
 		res.Receipts = make([]Receipt, len(cmd.Proofs))
 		for i, b := range cmd.Proofs {

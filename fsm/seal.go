@@ -175,8 +175,8 @@ func (m *Machine) reexecute(e *Entry, data []byte) (err error) {
 		err = m.regenesis(e)
 	case e.Kind == EntryBreaker:
 		err = m.rebreak(e)
-	case e.adopts() && !m.hasDocument(e):
-		err = fmt.Errorf("%w: the entry adopts one that is not at hand", ErrDocument)
+	case e.adopts():
+		err = m.readopt(e)
 	default:
 		_, err = m.proof(e.Envelope, e.TimeMillis, &Result{})
 	}

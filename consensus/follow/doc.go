@@ -47,6 +47,8 @@
 //
 //   - entries: consecutive, from the index wanted on, never across the size of a seal that
 //     was not sent yet;
+//   - document: a part of the federation document that the next entry puts in force, as all
+//     of its parts come before that entry;
 //   - seal: right after the entry that completes its size;
 //   - heartbeat: when all that the server has was sent, and every 5 s while that is so;
 //   - refusal: the last frame, with a code and a sentence. A request from beyond what the

@@ -27,10 +27,11 @@ var (
 )
 
 // Replica is what a follower feeds; a *fsm.Machine is one. Only the follower calls
-// ApplyParsed, ApplySeal and Size while it runs.
+// ApplyParsed, ApplySeal, OfferDocument and Size while it runs.
 type Replica interface {
 	ApplyParsed(parsed []*fsm.Entry, entries [][]byte) error
 	ApplySeal(s *fsm.Seal) error
+	OfferDocument(canonical []byte) error
 	Size() int64
 	View() (*fsm.View, error)
 }
@@ -139,6 +140,8 @@ type Follower struct {
 	metrics *followerMetrics
 	book    *book
 	at      standing
+
+	document incoming // by the stream followed now
 
 	mu      sync.Mutex // guards what follows
 	ran     bool

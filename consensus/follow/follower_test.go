@@ -280,7 +280,7 @@ func TestReplicaThatDivergedStops(t *testing.T) {
 		}, "seal 0 is refused"},
 		{"the founding document is another", func(t *testing.T, o *origin) *fsm.Machine {
 			return replicaOf(t, testfed.New(2, 3), "a")
-		}, "is not the one at hand"},
+		}, "is not at hand"},
 		{"a seal is missing", func(t *testing.T, o *origin) *fsm.Machine {
 			m := replicaOf(t, fed, "a")
 			if err := m.ApplyEntries(o.entries()); err != nil {

@@ -13,6 +13,7 @@ type position struct {
 	seal int64 // number of the seal that comes next
 	left int64 // entries that may still be sent
 
+	document  int64 // bytes sent of the document that the entry needs
 	sealsFrom int64 // of a follower that does not count this region's seals; 0 once seal is set
 }
 
@@ -65,12 +66,16 @@ func nextFrame(v *fsm.View, age time.Duration, pos *position) (*frame, error) {
 	if to <= pos.next {
 		return f, nil
 	}
+	if due, err := documentDue(v, f, pos, &to); due || err != nil {
+		return f, err
+	}
 	entries, err := v.Ledger().Entries(pos.next, to, frameEntriesBytes)
 	if err != nil {
 		return nil, err
 	}
 	f.Kind, f.First, f.Entries = frameEntries, pos.next, entries
 	pos.next += int64(len(entries))
+	pos.document = 0
 	pos.left -= int64(len(entries))
 	return f, nil
 }

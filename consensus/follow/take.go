@@ -26,6 +26,7 @@ func (f *Follower) follow(ctx context.Context, p peer.ID) error {
 		return &fault{reason: reasonOf(err), err: streamError(err)}
 	}
 	f.set(func(st *Status) { st.Peer = p })
+	f.document = incoming{}
 	// A stream's reads and writes do not end with a context.
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
@@ -132,7 +133,12 @@ func reasonOf(err error) string {
 // apply takes up one frame. It says whether the replica moved, even if it also fails.
 func (f *Follower) apply(a *arrival) (advanced bool, err error) {
 	fr := a.frame
+	if err := f.expectDocument(fr); err != nil {
+		return false, err
+	}
 	switch fr.Kind {
+	case frameDocument:
+		return false, f.takeDocument(fr)
 	case frameEntries:
 		return f.applyEntries(a)
 	case frameSeal:
@@ -237,7 +243,7 @@ func (f *Follower) applyBatch(parsed []*fsm.Entry, entries [][]byte) (advanced b
 // or of the replica, if it is its store that failed.
 func (f *Follower) refuse(index int64, entry []byte, err error) error {
 	e, parseErr := fsm.ParseEntry(entry)
-	if parseErr == nil && e.Kind != fsm.EntryGenesis && !errors.Is(err, fsm.ErrDiverged) && !errors.Is(err, errSignature) && !errors.Is(err, errTimeBack) {
+	if parseErr == nil && e.Kind != fsm.EntryGenesis && !errors.Is(err, fsm.ErrDiverged) && !errors.Is(err, fsm.ErrDocument) && !errors.Is(err, errSignature) && !errors.Is(err, errTimeBack) {
 		return fmt.Errorf("%w: entry %d: %w", ErrReplica, index, err)
 	}
 	return &fault{reason: leftEntry, err: fmt.Errorf("entry %d is refused: %w", index, err), code: codeOf(err, e),

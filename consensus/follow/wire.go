@@ -78,6 +78,7 @@ const (
 	frameSeal      = 2
 	frameHeartbeat = 3
 	frameRefusal   = 4
+	frameDocument  = 5
 )
 
 // Codes of refusals.
@@ -102,6 +103,10 @@ type frame struct {
 	Code       string    `cbor:"9,keyasint,omitempty"`
 	Detail     string    `cbor:"10,keyasint,omitempty"`
 	Root       []byte    `cbor:"20,keyasint,omitempty"` // of the entries before those asked for, where it was asked for
+
+	Document     []byte `cbor:"11,keyasint,omitempty"` // part of a federation document's canonical form
+	DocumentFrom int64  `cbor:"12,keyasint,omitempty"` // where in it the part begins
+	DocumentSize int64  `cbor:"13,keyasint,omitempty"` // bytes of the whole
 }
 
 // wireSeal is a seal with its hashes as byte strings, whose lengths are checked: CBOR
@@ -149,7 +154,8 @@ func (f *frame) check() error {
 		f.TimeMillis < 0 || f.TimeMillis > logTimeMillisMax, f.AgeMillis < 0 || f.AgeMillis > ageMillisMax:
 		return fmt.Errorf("%w: a frame of a peer with %d entries, %d seals, log time %d, age %d ms", ErrMalformed, f.Size, f.Seals, f.TimeMillis, f.AgeMillis)
 	case (f.Kind == frameEntries) != (len(f.Entries) > 0), f.Kind != frameEntries && f.First != 0,
-		(f.Kind == frameSeal) != (f.Seal != nil), (f.Kind == frameRefusal) != (f.Code != ""), f.Kind != frameRefusal && f.Detail != "":
+		(f.Kind == frameSeal) != (f.Seal != nil), (f.Kind == frameRefusal) != (f.Code != ""), f.Kind != frameRefusal && f.Detail != "",
+		(f.Kind == frameDocument) != (len(f.Document) > 0), f.Kind != frameDocument && (f.DocumentFrom != 0 || f.DocumentSize != 0):
 		return fmt.Errorf("%w: a frame of kind %d has members of another", ErrMalformed, f.Kind)
 	case f.Root != nil && (len(f.Root) != 32 || f.Kind == frameRefusal):
 		return fmt.Errorf("%w: a frame of kind %d with a root of %d bytes", ErrMalformed, f.Kind, len(f.Root))
@@ -165,6 +171,8 @@ func (f *frame) check() error {
 			return fmt.Errorf("%w: seal %d of size %d from a peer that has %d seals and %d entries", ErrMalformed, f.Seal.Number, f.Seal.Size, f.Seals, f.Size)
 		}
 	case frameHeartbeat:
+	case frameDocument:
+		return f.checkDocument()
 	case frameRefusal:
 		if len(f.Code) > refusalCodeMax || len(f.Detail) > refusalDetailMax {
 			return fmt.Errorf("%w: a refusal of %d and %d bytes", ErrMalformed, len(f.Code), len(f.Detail))
