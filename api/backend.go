@@ -46,6 +46,9 @@ type Backend interface {
 	// Submit puts envelopes, as they came, through the gates as one batch, and
 	// returns an outcome for each in order. An error stands for all of them.
 	Submit(ctx context.Context, raw [][]byte) ([]Outcome, error)
+	// Adopt is Submit for the one envelope that adopts a federation document, which goes
+	// with it. Both are canonical JSON.
+	Adopt(ctx context.Context, envelope, document []byte) (Outcome, error)
 	// View opens a consistent view of the state; the caller closes it.
 	View(ctx context.Context, c Consistency) (View, error)
 	// Status, Peers and Ready are the node's own view, without asking anybody.
@@ -76,6 +79,7 @@ type View interface {
 	// Tile is a tile of the region's ledger in the form of c2sp.org/tlog-tiles, at level -1 a
 	// bundle of entries; [ErrNotFound] for one that the ledger has not filled to that width.
 	Tile(t tlog.Tile) ([]byte, error)
+	Federation() (*client.Federation, error)
 	Close() error
 }
 

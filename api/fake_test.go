@@ -32,6 +32,7 @@ type fake struct {
 	batches  [][][]byte // as they came
 	submit   func(ctx context.Context, raw [][]byte) ([]api.Outcome, error)
 	view     func(ctx context.Context, c api.Consistency) (api.View, error)
+	adopt    func(envelope, document []byte) (api.Outcome, error)
 	ready    error
 	sessions []client.Session
 	nodes    []client.Node
@@ -61,6 +62,10 @@ func (f *fake) Submit(ctx context.Context, raw [][]byte) ([]api.Outcome, error) 
 		outs[i] = receipt(pci.Success, hexOf(env.Digest()))
 	}
 	return outs, nil
+}
+
+func (f *fake) Adopt(_ context.Context, envelope, document []byte) (api.Outcome, error) {
+	return f.adopt(envelope, document)
 }
 
 func hexOf(b [32]byte) string { return hex.EncodeToString(b[:]) }
@@ -160,6 +165,10 @@ func (v *fakeView) Agent(id string) (*client.AgentRecord, error) {
 }
 
 func (v *fakeView) Agents(string, int) ([]client.Agent, error) { return nil, nil }
+
+func (v *fakeView) Federation() (*client.Federation, error) {
+	return &client.Federation{Federation: "f", Region: "a", Version: 3, Digest: knownDigest, PolicyHash: knownDigest, Document: json.RawMessage(`{}`)}, nil
+}
 
 func (v *fakeView) Policy() (*client.Policy, error) {
 	return &client.Policy{PolicyHash: knownDigest, Region: "a", Constitution: json.RawMessage(`{"version":1}`)}, nil

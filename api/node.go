@@ -71,6 +71,6 @@ func (s *Server) unknown(r *http.Request) (*reply, error) {
 	if other := versionPath.FindString(r.URL.Path); other != "" && other != "/v1" && other != "/v1/" {
 		return nil, failf(http.StatusNotFound, "This node speaks version 1 of the interface; its paths begin with /v1/. A newer node may speak more.")
 	}
-	return nil, failf(http.StatusNotFound, "There is nothing at %q. Proofs go to POST /v1/proofs; reads are at /v1/proofs/{digest or envelope_id}, /v1/sessions, /v1/agents, /v1/agents/{id}, /v1/policy, /v1/status, /v1/peers.",
+	return nil, failf(http.StatusNotFound, "There is nothing at %q. Proofs go to POST /v1/proofs; reads are at /v1/proofs/{digest or envelope_id}, /v1/sessions, /v1/agents, /v1/agents/{id}, /v1/policy, /v1/federation, /v1/status, /v1/peers.",
 		clip(r.URL.Path, 80))
 }

@@ -68,6 +68,9 @@ func TestReads(t *testing.T) {
 		{"/v1/agents/" + strings.Repeat("a", 257), 400},
 		{"/v1/policy", 200},
 		{"/v1/policy?consistency=stale", 200},
+		{"/v1/federation", 200},
+		{"/v1/federation?consistency=stale", 200},
+		{"/v1/federation?version=2", 400},
 		{"/v1/status", 200},
 		{"/v1/status?consistency=stale", 400},
 		{"/v1/peers", 200},
@@ -176,7 +179,8 @@ func TestMethods(t *testing.T) {
 	s, _ := newServer(t, &fake{}, api.Config{})
 	for _, c := range []struct{ method, target, allow string }{
 		{"GET", "/v1/proofs", "POST"}, {"PUT", "/v1/proofs", "POST"}, {"POST", "/v1/status", "GET, HEAD"}, {"DELETE", "/v1/sessions/x", "GET, HEAD"},
-		{"POST", "/metrics", "GET, HEAD"}, {"OPTIONS", "/v1/policy", "GET, HEAD"}, {"POST", "/healthz", "GET, HEAD"},
+		{"POST", "/metrics", "GET, HEAD"}, {"OPTIONS", "/v1/policy", "GET, HEAD"},
+		{"GET", "/v1/federation/adoptions", "POST"}, {"POST", "/v1/federation", "GET, HEAD"}, {"POST", "/healthz", "GET, HEAD"},
 	} {
 		w := call(s, c.method, c.target, "")
 		recorded(t, w, 405)

@@ -100,6 +100,8 @@ func (s *Server) routes() http.Handler {
 	add("/v1/agents", http.MethodGet, s.agents)
 	add("/v1/agents/{id}", http.MethodGet, s.agent)
 	add("/v1/policy", http.MethodGet, s.policy)
+	add("/v1/federation", http.MethodGet, s.federation)
+	add("/v1/federation/adoptions", http.MethodPost, s.adopt)
 	add("/v1/status", http.MethodGet, s.status)
 	add("/v1/peers", http.MethodGet, s.peers)
 	add("/checkpoint", http.MethodGet, s.checkpoint)

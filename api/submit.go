@@ -130,13 +130,25 @@ func (s *Server) submitOne(ctx context.Context, body []byte) (*reply, error) {
 	if len(envelope) == 0 {
 		return nil, rejected(pci.Rejectf(pci.RejectSchema, "The body is empty: send one envelope as JSON."))
 	}
-	var out Outcome
-	rep, err := s.work(ctx, func(ctx context.Context) (*reply, error) {
+	return s.oneProof(ctx, func(ctx context.Context) (Outcome, error) {
 		outs, err := s.decide(ctx, [][]byte{envelope})
 		if err != nil {
+			return Outcome{}, err
+		}
+		return outs[0], nil
+	})
+}
+
+// oneProof answers with what became of one proof.
+func (s *Server) oneProof(ctx context.Context, decide func(context.Context) (Outcome, error)) (*reply, error) {
+	var out Outcome
+	rep, err := s.work(ctx, func(ctx context.Context) (_ *reply, err error) {
+		if out, err = decide(ctx); err != nil {
 			return nil, err
 		}
-		out = outs[0]
+		if out.Err == nil && out.Receipt == nil {
+			out.Err = errors.New("the backend gave no outcome")
+		}
 		if out.Err != nil {
 			return nil, out.Err
 		}

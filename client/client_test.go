@@ -334,6 +334,7 @@ func TestPaths(t *testing.T) {
 		"/base/v1/agents/a:b%2Fc?consistency=stale":                    func() error { _, err := c.Agent(ctx, "a:b/c"); return err },
 		"/base/v1/agents?consistency=stale":                            func() error { _, err := c.Agents(ctx, "", 0); return err },
 		"/base/v1/policy?consistency=stale":                            func() error { _, err := c.Policy(ctx); return err },
+		"/base/v1/federation?consistency=stale":                        func() error { _, err := c.Federation(ctx); return err },
 		"/base/v1/peers":                                               func() error { _, err := c.Peers(ctx); return err },
 	} {
 		s.calls = nil

@@ -89,6 +89,12 @@ func (c *Client) Policy(ctx context.Context) (*Policy, error) {
 	return &p, c.get(ctx, "read the policy", "/v1/policy", nil, &p)
 }
 
+// Federation tells the federation document in force.
+func (c *Client) Federation(ctx context.Context) (*Federation, error) {
+	var f Federation
+	return &f, c.get(ctx, "read the federation document", "/v1/federation", nil, &f)
+}
+
 // Status tells how the asked node stands. It is the node's own view in any case.
 func (c *Client) Status(ctx context.Context) (*Status, error) {
 	var s Status

@@ -32,6 +32,8 @@ type Status struct {
 type DocumentStatus struct {
 	Version int64  `json:"version"`
 	Digest  string `json:"digest"`
+
+	PolicyHash string `json:"policy_hash"` // of its constitution
 }
 
 // RaftStatus is the node's part in its region's Raft.

@@ -22,7 +22,22 @@ const lineRoundsMax = 8
 // ([Receipt.Err]); an error without a receipt is a [*Problem] or says that no node
 // came to a decision. Then it is safe, and right, to submit the same envelope again.
 func (c *Client) Submit(ctx context.Context, envelope []byte) (*Receipt, error) {
-	ans, err := c.do(ctx, request{method: http.MethodPost, path: "/v1/proofs", contentType: MediaJSON, body: envelope})
+	return c.post(ctx, "/v1/proofs", envelope)
+}
+
+// Adopt submits a federation document, in canonical form, with the signed envelope that
+// adopts it. It fails and may be repeated as [Client.Submit] does.
+func (c *Client) Adopt(ctx context.Context, document, envelope []byte) (*Receipt, error) {
+	body, err := json.Marshal(Adoption{Document: document, Proof: envelope})
+	if err != nil {
+		return nil, fmt.Errorf("submit an adoption: document or envelope is no JSON: %w", err)
+	}
+	return c.post(ctx, "/v1/federation/adoptions", body)
+}
+
+// post submits something whose answer is one receipt.
+func (c *Client) post(ctx context.Context, path string, body []byte) (*Receipt, error) {
+	ans, err := c.do(ctx, request{method: http.MethodPost, path: path, contentType: MediaJSON, body: body})
 	if err != nil {
 		return nil, fmt.Errorf("submit a proof: %w", err)
 	}

@@ -25,12 +25,14 @@ const (
 
 // Limits that both sides of the interface keep.
 const (
-	BatchLinesMax     = 512                             // proofs of one NDJSON request
-	BatchBytesMax     = 8 << 20                         // body of one NDJSON request
-	ProofBytesMax     = pci.EnvelopeBytesMax + 1<<10    // body with one proof: an envelope and a little space around it
-	PageItemsMax      = 500                             // items of one page of a list
-	PageItemsDefault  = 100                             // where a request names no limit
-	responseBytesMax  = BatchLinesMax*(16<<10) + 64<<10 // what a client reads of an answer
+	BatchLinesMax     = 512                                      // proofs of one NDJSON request
+	BatchBytesMax     = 8 << 20                                  // body of one NDJSON request
+	ProofBytesMax     = pci.EnvelopeBytesMax + 1<<10             // body with one proof: an envelope and a little space around it
+	DocumentBytesMax  = 1 << 20                                  // canonical form of a federation document
+	AdoptionBytesMax  = DocumentBytesMax + ProofBytesMax + 1<<10 // body with a document and the proof that adopts it
+	PageItemsMax      = 500                                      // items of one page of a list
+	PageItemsDefault  = 100                                      // where a request names no limit
+	responseBytesMax  = BatchLinesMax*(16<<10) + 64<<10          // what a client reads of an answer
 	problemTextMaxLen = 240
 )
 
@@ -254,6 +256,23 @@ type Policy struct {
 	Region       string          `json:"region"`
 	Document     int64           `json:"document_version"`
 	Constitution json.RawMessage `json:"constitution"`
+}
+
+// Federation is the federation document in force.
+type Federation struct {
+	Federation string          `json:"federation"`
+	Region     string          `json:"region"`
+	Version    int64           `json:"version"`
+	Digest     string          `json:"digest"` // 64 hexadecimal digits
+	PolicyHash string          `json:"policy_hash"`
+	Document   json.RawMessage `json:"document"` // canonical form
+}
+
+// Adoption is a federation document with the proof that adopts it: an envelope with the
+// action federation.adopt, signed by an operator.
+type Adoption struct {
+	Document json.RawMessage `json:"document"` // canonical form
+	Proof    json.RawMessage `json:"proof"`
 }
 
 // Inclusion is the RFC 6962 proof that a leaf is in the region's ledger. Hashes are

@@ -48,7 +48,7 @@ func (m *Machine) adoptDocument(a *adoption) error {
 		return refuse(pci.RejectInvariantFailed, reasonVersionNotNext)
 	}
 	if m.carried == nil || federation.DigestOf(m.carried) != a.digest {
-		return withoutEntry{pci.Rejectf(pci.RejectSchema, "the federation document with digest %x did not come with the proof: submit both together, with `bizra federation adopt` or POST /v1/federation", a.digest)}
+		return withoutEntry{pci.Rejectf(pci.RejectSchema, "the federation document with digest %x did not come with the proof: submit both together, with `bizra federation adopt` or POST /v1/federation/adoptions", a.digest)}
 	}
 	next, err := m.successor(m.carried)
 	var rej *pci.Reject
@@ -73,10 +73,15 @@ func (m *Machine) documentAtHand(digest [32]byte) ([]byte, bool) {
 	if m.offered != nil && m.offeredDigest == digest {
 		return m.offered, true
 	}
-	if m.cfg.Document == nil {
-		return nil, false
+	if m.cfg.Document != nil {
+		if text, ok := m.cfg.Document(digest); ok {
+			return text, true
+		}
 	}
-	return m.cfg.Document(digest)
+	if own := m.cfg.Own; own != nil && own.Digest() == digest {
+		return own.Canonical(), true
+	}
+	return nil, false
 }
 
 // successor reads the document that is to follow the one in force. A fault of it is a *pci.Reject.

@@ -26,13 +26,25 @@ func (b backend) Submit(ctx context.Context, raw [][]byte) ([]api.Outcome, error
 	}
 	shown := make([]api.Outcome, len(outcomes))
 	for i, o := range outcomes {
-		if o.Reject != nil {
-			shown[i] = api.Outcome{Code: o.Reject.Code, Err: o.Reject}
-			continue
-		}
-		shown[i] = api.Outcome{Code: o.Receipt.Code, Receipt: o.Receipt}
+		shown[i] = shownOutcome(o)
 	}
 	return shown, nil
+}
+
+func shownOutcome(o link.Outcome) api.Outcome {
+	if o.Reject != nil {
+		return api.Outcome{Code: o.Reject.Code, Err: o.Reject}
+	}
+	return api.Outcome{Code: o.Receipt.Code, Receipt: o.Receipt}
+}
+
+// Adopt implements [api.Backend].
+func (b backend) Adopt(ctx context.Context, envelope, document []byte) (api.Outcome, error) {
+	o, err := b.n.Adopt(withSource(ctx), envelope, document)
+	if err != nil {
+		return api.Outcome{}, apiError(err)
+	}
+	return shownOutcome(o), nil
 }
 
 // sourceBitsV6 is how much of an IPv6 address tells one client from another: whoever has

@@ -57,7 +57,7 @@ func (n *Node) openCopy(region string) (follow.CopyReplica, error) {
 	if err != nil {
 		return nil, copyOpenError(err)
 	}
-	return follow.OpenCopy(st, fsm.Config{Region: region, Document: n.document})
+	return follow.OpenCopy(st, fsm.Config{Region: region, Own: n.Document()})
 }
 
 // copyOpenError tells a disk that will serve again, once it has room or is mounted, from

@@ -39,7 +39,7 @@ func Fsck(ctx context.Context, home, scratch string, progress fsm.Progress) (rep
 	if !h.Votes() {
 		report.Folder = h.path(folderFollow)
 	}
-	err = report.fsck(ctx, h.Identity.Region, scratch, progress)
+	err = report.fsck(ctx, fsm.Config{Region: h.Identity.Region, Own: h.Document}, scratch, progress)
 	return report, err
 }
 
@@ -54,11 +54,11 @@ func FsckCopy(ctx context.Context, home, regionName, scratch string, progress fs
 		return report, fmt.Errorf("fsck: the federation document has no other region %q, of which %s could hold a copy", regionName, home)
 	}
 	report.Home, report.Folder = home, h.path(copyFolder(regionName))
-	err = report.fsck(ctx, regionName, scratch, progress)
+	err = report.fsck(ctx, fsm.Config{Region: regionName, Own: h.Document}, scratch, progress)
 	return report, err
 }
 
-func (report *FsckReport) fsck(ctx context.Context, regionName, scratch string, progress fsm.Progress) (err error) {
+func (report *FsckReport) fsck(ctx context.Context, cfg fsm.Config, scratch string, progress fsm.Progress) (err error) {
 	if _, err := os.Stat(report.Folder); err != nil {
 		return fmt.Errorf("fsck: %s does not exist, so there is no state yet: %w", report.Folder, err)
 	}
@@ -80,7 +80,6 @@ func (report *FsckReport) fsck(ctx context.Context, regionName, scratch string, 
 		return err
 	}
 	defer func() { err = errors.Join(err, again.Close()) }()
-	cfg := fsm.Config{Region: regionName}
 	if err := fsm.Check(ctx, st, cfg, progress); err != nil {
 		return fmt.Errorf("fsck: %w", err)
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,17 +15,18 @@ import (
 
 // Names of the files of a home. The folders of Raft and of the state are consensus/region's.
 const (
-	FileNode       = "node.json"         // which node this is
-	FileNodeKey    = "node.key"          // its identity
-	FileLogKey     = "region-log.key"    // the region's, on its voters
-	FileCosignKey  = "region-cosign.key" // the region's, on its voters
-	FileDocument   = "federation.json"
-	FileInvitation = "invitation.json" // of a member
-	FileFounding   = "founding"        // of a founding voter that has not voted yet
-	FilePeers      = "peers.json"      // address book
-	folderFollow   = "follow"          // a member's copy of the state
-	folderState    = "state"           // a voter's state
-	folderRaft     = "raft"            // a voter's Raft log and votes
+	FileNode         = "node.json"         // which node this is
+	FileNodeKey      = "node.key"          // its identity
+	FileLogKey       = "region-log.key"    // the region's, on its voters
+	FileCosignKey    = "region-cosign.key" // the region's, on its voters
+	FileDocument     = "federation.json"
+	FileInvitation   = "invitation.json"    // of a member
+	FileFounding     = "founding"           // of a founding voter that has not voted yet
+	FilePeers        = "peers.json"         // address book
+	filePastDocument = "federation-%d.json" // one that came before FileDocument, by its version
+	folderFollow     = "follow"             // a member's copy of the state
+	folderState      = "state"              // a voter's state
+	folderRaft       = "raft"               // a voter's Raft log and votes
 )
 
 const homeVersion = 1
@@ -145,13 +147,40 @@ func (h *Home) Votes() bool {
 	return err == nil
 }
 
-// SaveDocument keeps the document that a member has fetched.
+// SaveDocument keeps the document that a member has fetched, or that has come in force. The
+// one before it stays, in a file with its version in the name.
 func (h *Home) SaveDocument(d *federation.Document) error {
+	if was := h.Document; was != nil && was.Version != d.Version {
+		if err := writeDurably(h.path(fmt.Sprintf(filePastDocument, was.Version)), append(was.Canonical(), '\n')); err != nil {
+			return err
+		}
+	}
 	if err := writeDurably(h.path(FileDocument), append(d.Canonical(), '\n')); err != nil {
 		return err
 	}
 	h.Document = d
 	return nil
+}
+
+// hasDocument reports whether the home's document, or one that came before it here, has this digest; a nil
+// digest is any document's.
+func (h *Home) hasDocument(digest *[32]byte) (bool, error) {
+	if digest == nil || h.Document.Digest() == *digest {
+		return true, nil
+	}
+	for version := h.Document.Version - 1; version > 0; version-- {
+		b, err := readFile(h.path(fmt.Sprintf(filePastDocument, version)))
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		if federation.DigestOf(bytes.TrimSuffix(b, []byte{'\n'})) == *digest {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // SaveRegionKeys keeps the region's keys that the leader has handed over.

@@ -81,6 +81,7 @@ func Start(ctx context.Context, cfg Config) (n *Node, err error) {
 	}
 	n = &Node{cfg: cfg, home: home, log: cfg.Log.With("node", home.Identity.Name), started: time.Now(), registry: prometheus.NewRegistry(),
 		state: &state{}, feed: follow.NewFeed(0), failed: make(chan struct{})}
+	n.state.onDocument = n.goBy
 	n.state.onFatal = func(err error) { go n.fail(err) } // its caller may hold the store's locks
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	defer func() {
@@ -140,8 +141,13 @@ func (n *Node) learnDocument(ctx context.Context) error {
 			return err
 		}
 	}
-	if digest := n.home.Document.Digest(); n.cfg.Pin != nil && digest != *n.cfg.Pin {
-		return fmt.Errorf("the federation document of %s has digest %x, and %x was asked for: this is another federation, or another version of it", n.home.Dir, digest, *n.cfg.Pin)
+	pinned, err := n.home.hasDocument(n.cfg.Pin)
+	if err != nil {
+		return err
+	}
+	if !pinned {
+		return fmt.Errorf("the federation document of %s has digest %x, and %x was asked for: this is another federation, or another version of it",
+			n.home.Dir, n.home.Document.Digest(), *n.cfg.Pin)
 	}
 	return n.access.SetDocument(n.home.Document)
 }
@@ -193,8 +199,9 @@ func (n *Node) startHTTP(context.Context) (err error) {
 	return nil
 }
 
-// Document is the federation document that the home holds.
-func (n *Node) Document() *federation.Document { return n.home.Document }
+// Document is the federation document that this node goes by: the newest that has come in
+// force, or the one that it was given. It is nil before the node has joined.
+func (n *Node) Document() *federation.Document { return n.access.Document() }
 
 // Name is the node's name in its federation.
 func (n *Node) Name() string { return n.home.Identity.Name }

@@ -145,7 +145,7 @@ func (n *Node) voterPeers() []peer.ID {
 		}
 		return ids
 	}
-	if own, ok := n.home.Document.Region(n.home.Identity.Region); ok {
+	if own, ok := n.Document().Region(n.home.Identity.Region); ok {
 		for _, v := range own.Voters {
 			if id, err := p2p.PeerID(v.NodeKey); err == nil && id != n.host.ID() {
 				ids = append(ids, id)
@@ -173,7 +173,7 @@ func (n *Node) awaitSize(ctx context.Context, size int64) error {
 // isClient says whether a peer's key is a registered agent's or an operator's of the
 // region, who may submit proofs over libp2p. Where registration is open, anybody may.
 func (n *Node) isClient(p peer.ID) bool {
-	doc := n.home.Document
+	doc := n.Document()
 	if doc == nil {
 		return false
 	}

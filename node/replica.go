@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/bizra/bizra/consensus/follow"
 	"github.com/bizra/bizra/consensus/region"
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/p2p"
 )
 
@@ -36,12 +38,13 @@ func (n *Node) startReplica() error {
 
 // newRegion makes the voter's part in Raft; nothing runs yet.
 func (n *Node) newRegion() (*region.Region, error) {
-	own, ok := n.home.Document.Region(n.home.Identity.Region)
+	document := n.Document()
+	own, ok := document.Region(n.home.Identity.Region)
 	if !ok {
 		return nil, fmt.Errorf("the federation document has no region %q", n.home.Identity.Region)
 	}
 	cfg := n.cfg.Raft
-	cfg.Home, cfg.Document, cfg.Logger = n.home.Dir, n.home.Document.Canonical(), n.log
+	cfg.Home, cfg.Document, cfg.Logger = n.home.Dir, document.Canonical(), n.log
 	cfg.Network = region.HostNetwork(n.host, n.access)
 	for _, v := range own.Voters {
 		id, err := p2p.PeerID(v.NodeKey)
@@ -51,14 +54,14 @@ func (n *Node) newRegion() (*region.Region, error) {
 		cfg.Founders = append(cfg.Founders, raft.ServerID(id.String()))
 	}
 	cfg.OpenState = func(dir string) (region.StateMachine, error) {
-		o, err := n.state.open(dir, own.Name, n.log, n.document)
+		o, err := n.state.open(dir, own.Name, n.log, n.Document())
 		if err != nil {
 			return nil, err
 		}
 		n.feed.Advance(o.Size())
 		return o, nil
 	}
-	cfg.VerifyState = func(dir string) (uint64, error) { return verifyState(n.ctx, dir, own.Name, n.log) }
+	cfg.VerifyState = func(dir string) (uint64, error) { return verifyState(n.ctx, dir, n.Document(), own.Name, n.log) }
 	cfg.PeerPhase, cfg.PeerClock = n.asker.FoundingOf, n.asker.Clock
 	cfg.OnFailure, cfg.OnApplied, cfg.Vouched = n.fail, n.applied, n.vouched
 	cfg.Hooks = n.metrics.hooks()
@@ -105,20 +108,45 @@ type member struct {
 	view func() (*fsm.View, error)
 }
 
-func (m member) ApplyParsed(parsed []*fsm.Entry, entries [][]byte) error {
-	return m.machine.ApplyParsed(parsed, entries)
-}
-func (m member) ApplySeal(s *fsm.Seal) error { return m.machine.ApplySeal(s) }
-func (m member) View() (*fsm.View, error)    { return m.view() }
+func (m member) ApplySeal(s *fsm.Seal) error          { return m.machine.ApplySeal(s) }
+func (m member) OfferDocument(canonical []byte) error { return m.machine.OfferDocument(canonical) }
+func (m member) View() (*fsm.View, error)             { return m.view() }
 
-// document gives the federation document that this node goes by, if it is the one asked for.
-func (n *Node) document(digest [32]byte) ([]byte, bool) {
-	return n.home.Document.Canonical(), digest == n.home.Document.Digest()
+func (m member) ApplyParsed(parsed []*fsm.Entry, entries [][]byte) error {
+	err := m.machine.ApplyParsed(parsed, entries)
+	if err == nil {
+		m.tellDocument()
+	}
+	return err
+}
+
+// goBy takes up a document that has come in force. One that is older than the node's own
+// is in force only until the replay of the ledger has come to that one.
+func (n *Node) goBy(d *federation.Document) {
+	own := n.Document()
+	if d.Version <= own.Version {
+		return
+	}
+	err := n.home.SaveDocument(d)
+	if err == nil {
+		err = n.access.SetDocument(d)
+	}
+	if err != nil {
+		n.fail(fmt.Errorf("take up version %d of the federation document, which has come in force: %w", d.Version, err))
+		return
+	}
+	n.log.Info("a new version of the federation document is in force", "version", d.Version, "digest", hex.EncodeToString(digestOf(d)),
+		"policy_hash", d.Constitution.PolicyHash())
+}
+
+func digestOf(d *federation.Document) []byte {
+	digest := d.Digest()
+	return digest[:]
 }
 
 // startMember opens the member's copy of the state and follows.
 func (n *Node) startMember() error {
-	o, err := n.state.open(n.home.path(folderFollow), n.home.Identity.Region, n.log, n.document)
+	o, err := n.state.open(n.home.path(folderFollow), n.home.Identity.Region, n.log, n.Document())
 	if err != nil {
 		return err
 	}

@@ -89,6 +89,15 @@ func (n *Node) Submit(ctx context.Context, raw [][]byte) ([]link.Outcome, error)
 	return n.intake.Submit(ctx, raw)
 }
 
+// Adopt puts the proof by which an operator adopts a federation document through the gates
+// of the region, together with the document in canonical form.
+func (n *Node) Adopt(ctx context.Context, raw, document []byte) (link.Outcome, error) {
+	if err := n.Failure(); err != nil {
+		return link.Outcome{}, errors.Join(region.ErrFailed, err)
+	}
+	return n.intake.Adopt(ctx, raw, document)
+}
+
 // proposer is this node's Raft for the intake; a member has none, until it is made a voter.
 type proposer struct{ n *Node }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bizra/bizra/consensus/region"
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/fsm/store"
 	"github.com/bizra/bizra/fsm/store/pebblestore"
 )
@@ -23,8 +24,11 @@ type state struct {
 	onFatal func(error)         // told that a store does not know any more what is on its disk
 	onApply func(time.Duration) // told how long each call of Apply took
 	watch   func() fsm.Observer // makes what watches one machine's layers
-	mu      sync.Mutex
-	current *opened
+	// onDocument is told which federation document is in force, when the state is opened and
+	// whenever that has changed, on the goroutine that applies.
+	onDocument func(*federation.Document)
+	mu         sync.Mutex
+	current    *opened
 }
 
 // opened is one machine with its store.
@@ -32,6 +36,7 @@ type opened struct {
 	region.StateMachine
 	machine *fsm.Machine
 	owner   *state
+	told    *federation.Document // in force; of the goroutine that applies
 
 	mu     sync.Mutex
 	views  int
@@ -43,12 +48,12 @@ type opened struct {
 var errNoState = errors.New("the state is being replaced or is closed")
 
 // open opens the machine in a directory and makes it the one that is read.
-func (s *state) open(dir, regionName string, log *slog.Logger, document func([32]byte) ([]byte, bool)) (*opened, error) {
+func (s *state) open(dir, regionName string, log *slog.Logger, own *federation.Document) (*opened, error) {
 	st, err := pebblestore.Open(dir, pebblestore.Options{Logger: log, OnFatal: s.onFatal})
 	if err != nil {
 		return nil, err
 	}
-	m, err := fsm.Open(st, fsm.Config{Region: regionName, Document: document, Observer: s.watch()})
+	m, err := fsm.Open(st, fsm.Config{Region: regionName, Own: own, Observer: s.watch()})
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
@@ -56,7 +61,16 @@ func (s *state) open(dir, regionName string, log *slog.Logger, document func([32
 	s.mu.Lock()
 	s.current = o
 	s.mu.Unlock()
+	o.tellDocument()
 	return o, nil
+}
+
+// tellDocument says which document is in force, if that was not said yet.
+func (o *opened) tellDocument() {
+	if d := o.machine.InForce(); d != nil && d != o.told {
+		o.told = d
+		o.owner.onDocument(d)
+	}
 }
 
 // Apply implements [region.StateMachine].
@@ -64,6 +78,9 @@ func (o *opened) Apply(cmds []fsm.Command) ([]fsm.Result, error) {
 	start := time.Now()
 	results, err := o.StateMachine.Apply(cmds)
 	o.owner.onApply(time.Since(start))
+	if err == nil {
+		o.tellDocument()
+	}
 	return results, err
 }
 
@@ -130,12 +147,12 @@ func (o *opened) release() {
 }
 
 // verifyState checks a state that another voter has sent, before it is put in place.
-func verifyState(ctx context.Context, dir, regionName string, log *slog.Logger) (applied uint64, err error) {
+func verifyState(ctx context.Context, dir string, own *federation.Document, regionName string, log *slog.Logger) (applied uint64, err error) {
 	st, err := pebblestore.Open(dir, pebblestore.Options{Logger: log})
 	if err != nil {
 		return 0, err
 	}
-	err = fsm.Check(ctx, st, fsm.Config{Region: regionName}, func(string, int64, int64) {})
+	err = fsm.Check(ctx, st, fsm.Config{Region: regionName, Own: own}, func(string, int64, int64) {})
 	if err == nil {
 		applied, err = appliedIndex(st, regionName)
 	}

@@ -44,7 +44,7 @@ func (n *Node) names() directory {
 		}
 		d.keys[id.String()], d.names[id.String()], d.addrs[id.String()] = key.String(), name, addrs
 	}
-	for _, r := range n.home.Document.Regions {
+	for _, r := range n.Document().Regions {
 		for _, v := range r.Voters {
 			add(v.Name, v.NodeKey, v.Addresses)
 		}
@@ -68,13 +68,13 @@ func (n *Node) desiredVoters() (voters []fsm.Voter, err error) {
 
 // Status is how the node stands, by its own view.
 func (n *Node) Status() (*client.Status, error) {
-	doc := n.home.Document
+	doc := n.inForce()
 	digest := doc.Digest()
 	key := federation.Key(n.home.NodeKey.Public())
 	s := &client.Status{Program: n.cfg.Version, Federation: doc.Name, Region: n.home.Identity.Region, Node: n.home.Identity.Name,
 		NodeKey: key.String(), PeerID: n.host.ID().String(), Role: client.RoleMember, Addresses: n.Addresses(), HTTP: n.HTTPAddress(),
 		Reason: n.notReady(), Started: n.started.UTC().Format(time.RFC3339), Voters: []client.VoterStatus{},
-		Document: client.DocumentStatus{Version: doc.Version, Digest: hex.EncodeToString(digest[:])}}
+		Document: client.DocumentStatus{Version: doc.Version, Digest: hex.EncodeToString(digest[:]), PolicyHash: doc.Constitution.PolicyHash()}}
 	s.Ready = s.Reason == ""
 	names := n.names()
 	if r := n.region.Load(); r != nil {
@@ -174,4 +174,18 @@ func (n *Node) ledgerStatus(l *client.LedgerStatus) error {
 		l.Seal = sealStatus(seal)
 	}
 	return errors.Join(err, v.Close())
+}
+
+// inForce is the document by which this node's state goes, before genesis the node's own.
+func (n *Node) inForce() *federation.Document {
+	v, err := n.state.View()
+	if err != nil {
+		return n.Document()
+	}
+	defer func() { _ = v.Close() }() // a view of memory; nothing can be lost
+	d, err := v.Document()
+	if err != nil {
+		return n.Document()
+	}
+	return d
 }

@@ -236,3 +236,12 @@ func (v *apiView) Tile(t tlog.Tile) ([]byte, error) {
 	}
 	return b, err
 }
+
+func (v *apiView) Federation() (*client.Federation, error) {
+	d, err := found(v.Document())
+	if err != nil {
+		return nil, err
+	}
+	return &client.Federation{Federation: d.Name, Region: v.region, Version: d.Version, Digest: hex.EncodeToString(digestOf(d)),
+		PolicyHash: d.Constitution.PolicyHash(), Document: d.Canonical()}, nil
+}

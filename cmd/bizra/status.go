@@ -43,6 +43,7 @@ func printStatus(out io.Writer, s *client.Status) error {
 		fmt.Fprintf(w, "address\t%s\n", a)
 	}
 	fmt.Fprintf(w, "document\tversion %d, digest %s\n", s.Document.Version, s.Document.Digest)
+	fmt.Fprintf(w, "policy hash\t%s\n", s.Document.PolicyHash)
 	fmt.Fprintf(w, "raft\t%s, term %d, applied %d of %d\n", s.Raft.State, s.Raft.Term, s.Raft.AppliedIndex, s.Raft.LastIndex)
 	fmt.Fprintf(w, "ledger\t%d entries, root %s\n", s.Ledger.Size, s.Ledger.Root)
 	if seal := s.Ledger.Seal; seal != nil {

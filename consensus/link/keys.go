@@ -108,7 +108,7 @@ func namedBy(v StateView, regionName string, node federation.Key, index int64) e
 	if text("node") != node.String() {
 		return refused("it names another node")
 	}
-	doc, err := v.Document()
+	doc, err := v.DocumentAt(index) // its operators may have changed since
 	if err != nil {
 		return fmt.Errorf("read the federation document: %w", err)
 	}

@@ -116,6 +116,9 @@ func (x *replica) SealAt(n int64) (*fsm.Seal, error) {
 func (*replica) Voters() ([]fsm.Voter, error)            { return nil, fsm.ErrNotFound }
 func (*replica) Entry(int64) (*fsm.Entry, error)         { return nil, fsm.ErrNotFound }
 func (*replica) Document() (*federation.Document, error) { return nil, fsm.ErrNotFound }
+func (*replica) DocumentAt(int64) (*federation.Document, error) {
+	return nil, fsm.ErrNotFound
+}
 
 func (x *replica) read(_ context.Context, fn func(StateView) error) error {
 	x.mu.Lock()

@@ -20,6 +20,7 @@ type StateView interface {
 	Voters() ([]fsm.Voter, error)
 	Entry(index int64) (*fsm.Entry, error)
 	Document() (*federation.Document, error)
+	DocumentAt(index int64) (*federation.Document, error)
 }
 
 // Reader lends a view of the state to fn, which must not keep it. What fn learned

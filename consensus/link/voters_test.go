@@ -202,6 +202,9 @@ type votersView struct {
 
 func (v *votersView) Voters() ([]fsm.Voter, error)          { return v.voters, nil }
 func (*votersView) Document() (*federation.Document, error) { return nil, fsm.ErrNotFound }
+func (*votersView) DocumentAt(int64) (*federation.Document, error) {
+	return nil, fsm.ErrNotFound
+}
 
 func (s seat) read(_ context.Context, fn func(StateView) error) error {
 	s.mu.Lock()
