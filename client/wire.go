@@ -67,6 +67,8 @@ type Receipt struct {
 
 	Finality string `json:"finality"`
 	Repeated bool   `json:"repeated"` // the first receipt, given again to a retry
+	// PolicyHash is the one in force, where the proof was signed under another.
+	PolicyHash string `json:"policy_hash,omitempty"`
 }
 
 // Accepted reports whether the proof passed every gate and took effect.

@@ -16,7 +16,8 @@ import (
 func newConstitutionCommand() *cobra.Command {
 	return group("constitution", "Read, check, test and explain the policy by which proofs are judged",
 		`A constitution is a YAML document: thresholds, limits, how the scores are combined, and deny
-rules in CEL. It is part of the federation document.`,
+rules in CEL. It is part of the federation document; "bizra federation amend" and "bizra
+federation adopt" put a changed one in force.`,
 		`  bizra constitution default > policy.yaml
   bizra constitution lint policy.yaml
   bizra constitution test policy.yaml --cases cases/`,

@@ -15,10 +15,10 @@ import (
 )
 
 func newFederationCommand() *cobra.Command {
-	return group("federation", "Make federation documents and homes of nodes, look at documents, invite members", "",
+	return group("federation", "Make federation documents and homes of nodes, look at documents, change them, invite members", "",
 		`  bizra federation new --name demo --regions eu --voters 3 --out demo
   bizra federation check demo/federation.json`,
-		newFederationNewCommand(), newFederationShowCommand(), newFederationCheckCommand(), newFederationInviteCommand())
+		newFederationNewCommand(), newFederationShowCommand(), newFederationCheckCommand(), newFederationAmendCommand(), newFederationAdoptCommand(), newFederationInviteCommand())
 }
 
 // readDocument reads and checks a federation document.

@@ -154,16 +154,12 @@ func chosenConstitution(cmd *cobra.Command) (*constitution.Constitution, error) 
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}
-	text := constitution.DefaultText()
+	law, err := constitution.Default()
 	if path != "" {
-		var err error
-		if text, err = os.ReadFile(path); err != nil { //nolint:gosec // the file that the command line names
-			return nil, fmt.Errorf("read the constitution: %w", err)
-		}
+		law, err = readConstitution(cmd, path)
 	}
-	law, err := constitution.Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
 	law.Limits.OpenRegistration = law.Limits.OpenRegistration || open
 	return law, nil

@@ -23,6 +23,14 @@ func addOperatorFlags(c *cobra.Command) {
 // operate signs an action with the operator key that the command line names, submits
 // it, and gives its receipt. A refusal is an error with the reason.
 func operate(ctx context.Context, cmd *cobra.Command, c *client.Client, action string, data map[string]any) (*client.Receipt, error) {
+	return operateBy(ctx, cmd, c, action, data, func(ctx context.Context, env *pci.Envelope) (*client.Receipt, error) {
+		return c.Submit(ctx, env.Canonical())
+	})
+}
+
+// operateBy is operate for a proof that is submitted in a way of its own.
+func operateBy(ctx context.Context, cmd *cobra.Command, c *client.Client, action string, data map[string]any,
+	submit func(context.Context, *pci.Envelope) (*client.Receipt, error)) (*client.Receipt, error) {
 	key, err := loadKey(cmd, "operator-key", operatorKeyHelp)
 	if err != nil {
 		return nil, err
@@ -37,7 +45,7 @@ func operate(ctx context.Context, cmd *cobra.Command, c *client.Client, action s
 	if err != nil {
 		return nil, explained(cmd, err)
 	}
-	r, err := c.Submit(ctx, env.Canonical())
+	r, err := submit(ctx, env)
 	if err != nil {
 		if _, ok := errors.AsType[*pci.Reject](err); ok {
 			return nil, fmt.Errorf("%s was %w: %w", action, errRefused, err)
