@@ -8,7 +8,9 @@ import (
 )
 
 // An entry that puts a federation document in force only names it, so the document is sent
-// before the entry: in parts of the size of other frames, since it may be four times as long.
+// before the entry, in parts: as a whole it may be four times as long as any other frame.
+
+const documentPartBytes = 64 << 10
 
 // checkDocument says whether a frame may be part of a document.
 func (f *frame) checkDocument() error {
@@ -23,21 +25,23 @@ func (f *frame) checkDocument() error {
 // is missing. Where the document of a later entry is needed, the entries to send end before it.
 func documentDue(v *fsm.View, f *frame, pos *position, to *int64) (due bool, err error) {
 	index, digest, found, err := v.NextDocument(pos.next)
-	if err != nil || !found || index >= *to {
-		return false, err
+	if err == nil && found && index == pos.next {
+		var text []byte
+		if text, err = v.DocumentText(digest); err != nil {
+			return false, err
+		}
+		if pos.document < int64(len(text)) {
+			f.Kind, f.DocumentFrom, f.DocumentSize = frameDocument, pos.document, int64(len(text))
+			f.Document = text[pos.document:min(int64(len(text)), pos.document+documentPartBytes)]
+			pos.document += int64(len(f.Document))
+			return true, nil
+		}
+		index, _, found, err = v.NextDocument(pos.next + 1)
 	}
-	if index > pos.next {
-		*to = index
-		return false, nil
+	if err == nil && found {
+		*to = min(*to, index)
 	}
-	text, err := v.DocumentText(digest)
-	if err != nil || pos.document >= int64(len(text)) {
-		return false, err
-	}
-	f.Kind, f.DocumentFrom, f.DocumentSize = frameDocument, pos.document, int64(len(text))
-	f.Document = text[pos.document:min(int64(len(text)), pos.document+frameEntriesBytes)]
-	pos.document += int64(len(f.Document))
-	return true, nil
+	return false, err
 }
 
 // incoming is the document that a stream brings.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/fsm/ledger"
 	"github.com/bizra/bizra/p2p"
 )
@@ -34,6 +35,7 @@ func goodFrames() []frame {
 		{Kind: frameHeartbeat},
 		{Kind: frameHeartbeat, Root: bytes.Repeat([]byte{9}, 32)},
 		{Kind: frameRefusal, Size: 9, Code: refusedBeyond, Detail: "behind"},
+		{Kind: frameDocument, Size: 9, Document: []byte("ab"), DocumentFrom: 3, DocumentSize: 5},
 	}
 }
 
@@ -80,6 +82,13 @@ func TestFramesAtTheLimits(t *testing.T) {
 		{"long root", frame{Kind: frameHeartbeat, Root: make([]byte, 33)}, false},
 		{"root of a refusal", frame{Kind: frameRefusal, Code: "c", Root: make([]byte, 32)}, false},
 		{"no kind", frame{}, false},
+		{"the longest document", frame{Kind: frameDocument, Document: longest, DocumentSize: federation.DocumentBytesMax}, true},
+		{"longer than any", frame{Kind: frameDocument, Document: longest, DocumentSize: federation.DocumentBytesMax + 1}, false},
+		{"a part beyond the end", frame{Kind: frameDocument, Document: []byte("ab"), DocumentFrom: 4, DocumentSize: 5}, false},
+		{"a part from before the beginning", frame{Kind: frameDocument, Document: []byte("ab"), DocumentFrom: -1, DocumentSize: 5}, false},
+		{"no part", frame{Kind: frameDocument, DocumentSize: 5}, false},
+		{"a document in a heartbeat", frame{Kind: frameHeartbeat, Document: []byte("ab"), DocumentSize: 5}, false},
+		{"the size of a document in a heartbeat", frame{Kind: frameHeartbeat, DocumentSize: 5}, false},
 		{"first of no entries", frame{Kind: frameHeartbeat, First: 1}, false},
 		{"seal of more than there is", frame{Kind: frameSeal, Size: 4, Seals: 2, Seal: someSeal()}, false},
 		{"seal beyond the last", frame{Kind: frameSeal, Size: 9, Seals: 1, Seal: someSeal()}, false},
