@@ -113,6 +113,9 @@ func writeReport(w io.Writer, run *constitution.Report, s gate.Survey) error {
 	} else {
 		fmt.Fprintln(w, "every rule decided a case")
 	}
+	if s.Malformed > 0 {
+		fmt.Fprintf(w, "%d cases that should pass have data that no transition has (session and to are wanted): the whole gate was not asked about them\n", s.Malformed)
+	}
 	if s.Cases == 0 {
 		return nil
 	}

@@ -80,7 +80,10 @@ func runConstitutionExplain(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	v := g.Judge(in, claims)
+	v, err := g.Judge(in, claims)
+	if err != nil {
+		return fmt.Errorf("%s would be %w, before the constitution is asked: %w", args[1], errRefused, err)
+	}
 	terms, err := cmd.Flags().GetBool("terms")
 	if err != nil {
 		return err
@@ -185,7 +188,10 @@ func writeVerdict(w io.Writer, v *gate.Verdict, shown *shownVerdict, claims gate
 	default:
 		fmt.Fprintf(&b, "policy_hash  passes: %s\n", v.PolicyHash)
 	}
-	if len(v.Rules.Holding) == 0 {
+	switch {
+	case !gate.Ruled(v.Action):
+		b.WriteString("rules        are asked about actions of sessions only\n")
+	case len(v.Rules.Holding) == 0:
 		b.WriteString("rules        none holds\n")
 	}
 	for i, r := range v.Rules.Holding {

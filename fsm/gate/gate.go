@@ -2,11 +2,11 @@ package gate
 
 import (
 	"crypto/subtle"
-	"fmt"
+	"strings"
 
+	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/fsm/constitution"
 	"github.com/bizra/bizra/fsm/fate"
-	"github.com/bizra/bizra/pci"
 )
 
 // Gate is a compiled constitution with its scores. It may be used concurrently.
@@ -22,7 +22,7 @@ func New(c *constitution.Constitution) (*Gate, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := scoresOf(c, c.Composite.Rule, c.Thresholds.FateMin)
+	f, err := fsm.FatePolicy(c)
 	if err != nil {
 		return nil, err
 	}
@@ -34,19 +34,6 @@ func (g *Gate) Policy() *constitution.Policy { return g.policy }
 
 // PolicyHash is that of the constitution.
 func (g *Gate) PolicyHash() string { return g.constitution.PolicyHash() }
-
-func scoresOf(c *constitution.Constitution, rule string, least float64) (fate.Policy, error) {
-	r, ok := fate.ParseRule(rule)
-	if !ok {
-		return fate.Policy{}, fmt.Errorf("composite.rule %q is no rule of scores", rule)
-	}
-	cfg := fate.Config{Rule: r, Threshold: least}
-	if r == fate.Geometric {
-		w := c.Composite.Weights
-		cfg.Weights = [...]float64{w.Fidelity, w.Accountability, w.Transparency, w.Ethics}
-	}
-	return fate.New(cfg)
-}
 
 // Claims are what a sender says of its proof beside payload.data.
 type Claims struct {
@@ -76,6 +63,7 @@ const (
 
 // Verdict is all that the constitution says of a proof.
 type Verdict struct {
+	Action     string
 	Decision   Decision
 	Ihsan, SNR Threshold
 	// PolicyHash is the constitution's; HashDiffers says that the proof carries another.
@@ -90,15 +78,22 @@ type Verdict struct {
 // Passed reports whether nothing speaks against the proof.
 func (v *Verdict) Passed() bool { return v.Decision == ByNone }
 
-// Judge says how a proof fares.
-func (g *Gate) Judge(in constitution.Input, claims Claims) Verdict {
+// Judge says how a proof fares. The error is a *pci.Reject where the data is not that of a
+// transition and ought to be.
+func (g *Gate) Judge(in constitution.Input, claims Claims) (Verdict, error) {
 	t := g.constitution.Thresholds
-	v := Verdict{PolicyHash: g.PolicyHash(), Rules: g.policy.Explain(in), Scored: Scored(in.Action),
+	v := Verdict{Action: in.Action, PolicyHash: g.PolicyHash(), Scored: Scored(in.Action),
 		Ihsan: Threshold{claims.Ihsan, t.IhsanMin, claims.Ihsan >= t.IhsanMin},
 		SNR:   Threshold{claims.SNR, t.SNRMin, claims.SNR >= t.SNRMin}}
 	v.HashDiffers = claims.PolicyHash != "" && subtle.ConstantTimeCompare([]byte(claims.PolicyHash), []byte(v.PolicyHash)) != 1
+	if Ruled(in.Action) {
+		v.Rules = g.policy.Explain(in)
+	}
 	if v.Scored {
-		o := Operation(in.Data, claims.SNR)
+		o, err := fsm.OperationOf(in.Data, claims.SNR)
+		if err != nil {
+			return v, err
+		}
 		v.Scores = g.scores.Judge(&o, denial(v.Rules.Verdict)...)
 	}
 	switch {
@@ -115,7 +110,7 @@ func (g *Gate) Judge(in constitution.Input, claims Claims) Verdict {
 	default:
 		v.Decision = ByNone
 	}
-	return v
+	return v, nil
 }
 
 // denial is the rule that decided, if one did: the first, as on every replica.
@@ -128,38 +123,7 @@ func denial(v constitution.Verdict) []fate.Denial {
 }
 
 // Scored reports whether the scores of an action count.
-func Scored(action string) bool { return action == "session.transition" }
+func Scored(action string) bool { return action == fsm.ActionSessionTransition }
 
-// Operation is what the scores look at in a transition's data. A signed envelope has an id,
-// a timestamp and a trace.
-func Operation(data pci.Value, snr float64) fate.Operation {
-	o := fate.Operation{Name: text(data, "operation"), Type: text(data, "operation_type"), Intent: text(data, "intent"),
-		SNR: snr, HasSNR: true, HasExecutionID: true, HasTimestamp: true, HasTrace: true}
-	if in, ok := data.Get("input"); ok {
-		o.HasInput = in.Kind() != pci.NullKind
-	}
-	meta, ok := data.Get("meta")
-	if !ok || meta.Kind() != pci.ObjectKind {
-		return o
-	}
-	o.HasMetadata = len(meta.Members()) > 0
-	o.HasDescription, o.HasRationale = text(meta, "description") != "", text(meta, "rationale") != ""
-	o.PIIDetected, o.ToxicityDetected, o.EthicsViolation = flag(meta, "pii_detected"), flag(meta, "toxicity_detected"), flag(meta, "ethics_violation")
-	return o
-}
-
-func text(v pci.Value, name string) string {
-	if v.Kind() != pci.ObjectKind {
-		return ""
-	}
-	m, ok := v.Get(name)
-	if !ok || m.Kind() != pci.StringKind {
-		return ""
-	}
-	return m.String()
-}
-
-func flag(v pci.Value, name string) bool {
-	m, ok := v.Get(name)
-	return ok && m.Bool()
-}
+// Ruled reports whether the deny rules are asked about an action.
+func Ruled(action string) bool { return strings.HasPrefix(action, "session.") }

@@ -60,15 +60,26 @@ func TestJudge(t *testing.T) {
 		{"no input", strings.Replace(listing, `{"command":"ls"}`, "null", 1), good, gate.ByScores},
 		{"toxic by its own word", strings.Replace(listing, `{"description"`, `{"toxicity_detected":true,"description"`, 1), good, gate.ByScores},
 	} {
-		v := g.Judge(transition(t, c.data), c.claims)
+		v, err := g.Judge(transition(t, c.data), c.claims)
+		if err != nil {
+			t.Fatal(err)
+		}
 		if v.Decision != c.want || v.Passed() != (c.want == gate.ByNone) {
 			t.Errorf("%s: decided by %s, want %s: %+v", c.name, v.Decision, c.want, v.Scores)
 		}
 	}
 	in := transition(t, strings.Replace(listing, `"list files"`, `"look around"`, 1))
 	in.Action = "session.open"
-	if v := g.Judge(in, good); v.Scored || !v.Passed() {
-		t.Errorf("an action without scores was scored: %+v", v)
+	if v, err := g.Judge(in, good); err != nil || v.Scored || !v.Passed() {
+		t.Errorf("an action without scores was scored: %+v, %v", v, err)
+	}
+	in = transition(t, removal)
+	in.Action = "agent.register"
+	if v, err := g.Judge(in, good); err != nil || !v.Passed() {
+		t.Errorf("rules were asked about what is no session's: %+v, %v", v, err)
+	}
+	if _, err := g.Judge(transition(t, `{"session":"s"}`), good); pci.CodeOf(err) != pci.RejectSchema {
+		t.Errorf("no transition's data: %v", err)
 	}
 }
 
@@ -117,6 +128,10 @@ func TestSurveyOfTheCorpus(t *testing.T) {
 	named := []constitution.Case{{Input: v, Expect: constitution.ExpectPass}, {Input: v, Expect: constitution.ExpectDeny}}
 	if r, err := defaultGate(t, nil).Survey(named, 0.95); err != nil || r.Cases != 1 || r.Passed != 1 || r.FateMin != 0.95 {
 		t.Errorf("a case that says all: %+v, %v", r, err)
+	}
+	none := []constitution.Case{{Input: transition(t, `{"session":"s"}`), Expect: constitution.ExpectPass}}
+	if r, err := defaultGate(t, nil).Survey(none, 0.95); err != nil || r.Cases != 0 || r.Malformed != 1 {
+		t.Errorf("no transition's data: %+v, %v", r, err)
 	}
 	if r, err := defaultGate(t, nil).Survey(nil, 0.95); err != nil || r.Cases != 0 {
 		t.Errorf("no case: %+v, %v", r, err)

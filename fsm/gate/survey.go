@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/fsm/constitution"
 	"github.com/bizra/bizra/fsm/fate"
 )
@@ -14,9 +15,11 @@ const surveyShare = 0.99
 // Survey is how the cases of a folder that should pass fare at the whole gate: by the
 // rules and the scores.
 type Survey struct {
-	Cases  int     `json:"cases"` // that should pass and whose scores count
-	Passed int     `json:"passed"`
-	SNR    float64 `json:"snr"` // that was claimed for each
+	Cases  int `json:"cases"` // that should pass and whose scores count
+	Passed int `json:"passed"`
+	// Malformed are those that should pass and whose data no transition has; nothing else counts them.
+	Malformed int     `json:"malformed"`
+	SNR       float64 `json:"snr"` // that was claimed for each
 	// Median of the composite scores, denied ones included.
 	Median float64 `json:"composite_median"`
 	// Shortfalls are what keeps the others back, the most frequent first.
@@ -44,7 +47,9 @@ func (g *Gate) Survey(cases []constitution.Case, snr float64) (Survey, error) {
 	if g.constitution.Composite.Rule == constitution.Geometric {
 		s.OtherComposite = constitution.Product
 	}
-	other, err := scoresOf(g.constitution, s.OtherComposite, g.constitution.Thresholds.FateMin)
+	law := *g.constitution
+	law.Composite.Rule = s.OtherComposite
+	other, err := fsm.FatePolicy(&law)
 	if err != nil {
 		return s, err
 	}
@@ -53,7 +58,11 @@ func (g *Gate) Survey(cases []constitution.Case, snr float64) (Survey, error) {
 		if c.Expect != constitution.ExpectPass || !Scored(c.Input.Action) {
 			continue
 		}
-		o := Operation(c.Input.Data, snr)
+		o, err := fsm.OperationOf(c.Input.Data, snr)
+		if err != nil {
+			s.Malformed++
+			continue
+		}
 		ds := denial(g.policy.Evaluate(c.Input))
 		v := g.scores.Judge(&o, ds...)
 		s.Cases++
