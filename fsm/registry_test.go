@@ -254,6 +254,8 @@ func FuzzApply(f *testing.F) {
 	f.Add(fsm.EncodeProofs(start, [][]byte{fed.Agent("x", start).Sign("session.open", open("s"), "").Canonical(),
 		fed.Agent("x", start).Sign("session.transition", to("s", "active"), strings.Repeat("0", 64)).Canonical()}))
 	f.Add(fsm.EncodeGenesis(start, fed.Document.Canonical()))
+	next := fed.Next(testfed.Stricter)
+	f.Add(fsm.EncodeAdopt(start, fed.Operator("a", start).Sign(fsm.ActionFederationAdopt, next.Adopts(), "").Canonical(), next.Document.Canonical()))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r := newRig(t, fed)
 		if _, err := r.m.Apply([]fsm.Command{{Index: 2, Term: 1, Data: data}}); err != nil && !errors.Is(err, fsm.ErrStop) {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/internal/testfed"
 )
 
@@ -111,6 +112,40 @@ func TestMetricsOfTheRunbook(t *testing.T) {
 	for deadline := time.Now().Add(20 * time.Second); len(missing()) > 0; <-tick.C { // copies are opened behind the node's back
 		if time.Now().After(deadline) {
 			t.Fatalf("the node has no metrics %v", missing())
+		}
+	}
+}
+
+// A home keeps the documents that came before the one in force, and knows them by their digests.
+func TestHomeKeepsPastDocuments(t *testing.T) {
+	dir, fed := newHome(t)
+	h, err := OpenHome(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := fed.Document.Digest()
+	second := fed.Next(testfed.Stricter)
+	third := second.Next(func(*federation.Document) {})
+	for _, d := range []*federation.Document{second.Document, third.Document, third.Document} {
+		if err := h.SaveDocument(d); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if h, err = OpenHome(dir); err != nil || h.Document.Version != 3 {
+		t.Fatalf("the home holds %+v, %v", h, err)
+	}
+	secondDigest := second.Document.Digest()
+	for name, c := range map[string]struct {
+		digest *[32]byte
+		want   bool
+	}{"any": {nil, true}, "the first": {&first, true}, "the second": {&secondDigest, true}, "none": {&[32]byte{1}, false}} {
+		if got, err := h.hasDocument(c.digest); got != c.want || err != nil {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+	for _, name := range []string{"federation-1.json", "federation-2.json"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
 		}
 	}
 }

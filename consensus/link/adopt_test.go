@@ -115,3 +115,19 @@ func TestCourierCarriesADocumentAlone(t *testing.T) {
 		}
 	})
 }
+
+// An operator's entry makes a voter also after other operators have come in force.
+func TestKeysAreHandedOverAfterTheOperatorsChanged(t *testing.T) {
+	fed := testfed.New(1, 1, testfed.Open)
+	m, node := newMachine(t, fed), testfed.Key("new-node")
+	op := fed.Operator("a", startMillis)
+	index := m.submit(t, op.Sign(fsm.ActionRegionVoter, voterChange(fsm.VoterAdd, node.Public(), "a-2"), ""))
+	next := fed.Next(func(d *federation.Document) { d.Regions[0].Operators = []federation.Key{testfed.Key("fresh").Public()} })
+	if r := m.apply(t, fsm.EncodeAdopt(startMillis, op.Sign(fsm.ActionFederationAdopt, next.Adopts(), "").Canonical(), next.Document.Canonical()))[0].Receipts[0]; !r.Accepted() {
+		t.Fatalf("refused: %s", r.Message())
+	}
+	err := m.read(t.Context(), func(v StateView) error { return namedBy(v, "a", node.Public(), index) })
+	if err != nil {
+		t.Errorf("an entry of the operator of then: %v", err)
+	}
+}
