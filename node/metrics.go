@@ -67,6 +67,7 @@ func newMetrics(n *Node) *metrics {
 			Help: "Agents whose breaker is not clear, by its state.", ConstLabels: prometheus.Labels{"breaker": b.String()}},
 			func() float64 { return n.limitedIn(b) }))
 	}
+	gauge("federation", "document_version", "Version of the federation document in force here.", func() float64 { return float64(n.inForce().Version) })
 	gauge("node", "ready", "1 while the node can serve.", func() float64 {
 		if n.notReady() == "" {
 			return 1
