@@ -225,7 +225,7 @@ func (v *View) DocumentText(digest [32]byte) ([]byte, error) {
 // DocumentAt is the document by which the entry at an index was judged; an entry that
 // adopts one was judged by the one before it.
 func (v *View) DocumentAt(index int64) (*federation.Document, error) {
-	it, err := v.snap.Iter([]byte{keyInForce}, numbered(keyInForce, uint64(max(index, 1)))) //nolint:gosec // an index is never negative
+	it, err := v.snap.Iter([]byte{keyInForce}, numbered(keyInForce, uint64(max(index, 1))))
 	if err != nil {
 		return nil, fmt.Errorf("look for documents: %w", err)
 	}

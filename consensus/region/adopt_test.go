@@ -23,16 +23,7 @@ func TestAdopt(t *testing.T) {
 	first := c.fed
 	agent := first.Agent("agent-1", time.Now().UnixMilli())
 	c.submit(l, agent, "s-first")
-	var away *realNode
-	for _, n := range c.nodes {
-		if n != l {
-			away = n
-		}
-	}
-	if err := away.current().Close(); err != nil {
-		t.Fatal(err)
-	}
-	behind := away.current().Status().LastIndex
+	away, behind := c.takeDown(l)
 	second := first.Next(testfed.Stricter)
 	proof := first.Operator("a", time.Now().UnixMilli()).Sign(fsm.ActionFederationAdopt, second.Adopts(), "")
 

@@ -218,6 +218,20 @@ func (n *realNode) view(t *testing.T, fn func(v *fsm.View)) {
 	}
 }
 
+// takeDown closes one voter that does not lead, and gives the last index of its log.
+func (c *realRegion) takeDown(leader *realNode) (away *realNode, behind uint64) {
+	c.t.Helper()
+	for _, n := range c.nodes {
+		if n != leader {
+			away = n
+		}
+	}
+	if err := away.current().Close(); err != nil {
+		c.t.Fatal(err)
+	}
+	return away, away.current().Status().LastIndex
+}
+
 func TestRealRegion(t *testing.T) {
 	c := newReal(t)
 	agent := c.fed.Agent("agent-1", time.Now().UnixMilli())
@@ -225,16 +239,7 @@ func TestRealRegion(t *testing.T) {
 	receipts := []fsm.Receipt{c.submit(l, agent, "s-first")}
 
 	// One voter is away for so long that it needs a snapshot.
-	var away *realNode
-	for _, n := range c.nodes {
-		if n != l {
-			away = n
-		}
-	}
-	if err := away.current().Close(); err != nil {
-		t.Fatal(err)
-	}
-	behind := away.current().Status().LastIndex
+	away, behind := c.takeDown(l)
 	for i := 0; l.current().Status().SnapshotIndex <= behind+10; i++ {
 		receipts = append(receipts, c.submit(l, agent, fmt.Sprintf("s-%d", i)))
 		if i > 2000 {

@@ -9,8 +9,8 @@ import (
 	"github.com/bizra/bizra/fsm/fate"
 )
 
-// surveyShare is the share of cases that [Survey.FateMin] is to let pass.
-const surveyShare = 0.99
+// surveyPercent of the cases are to pass at [Survey.FateMin].
+const surveyPercent = 99
 
 // Survey is how the cases of a folder that should pass fare at the whole gate: by the
 // rules and the scores.
@@ -87,11 +87,11 @@ func (g *Gate) Survey(cases []constitution.Case, snr float64) (Survey, error) {
 	return s, nil
 }
 
-// least sorts composites and gives the greatest threshold that surveyShare of them reach.
+// least sorts composites and gives the greatest threshold that surveyPercent of them reach.
 func least(composites []float64) float64 {
 	slices.Sort(composites)
-	enough := int(math.Ceil(surveyShare * float64(len(composites))))
-	return math.Floor((composites[len(composites)-enough]+fate.Tolerance)*100) / 100
+	enough := (surveyPercent*len(composites) + 99) / 100
+	return math.Floor(float64((composites[len(composites)-enough]+fate.Tolerance)*100)) / 100
 }
 
 func (s *Survey) lacks(gaps []fate.Gap) {
