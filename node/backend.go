@@ -101,7 +101,7 @@ func (b backend) View(ctx context.Context, c api.Consistency) (api.View, error) 
 	if err != nil {
 		return nil, apiError(err)
 	}
-	shown, err := newAPIView(v, b.n.home.Identity.Region)
+	shown, err := newAPIView(v, b.n.home.Identity.Region, b.n.witnesses)
 	if err == nil && shown.Entries() < least {
 		err = errors.Join(apiError(errNoState), shown.Close())
 	}

@@ -21,6 +21,9 @@ type Config struct {
 	Pin      *[32]byte // digest that the federation document must have
 	Version  string    // of the program
 
+	// Witnesses are asked to cosign each newest certificate; their lines are served behind it.
+	Witnesses []Witness
+
 	// Raft's times and limits; the zero value takes consensus/region's defaults. Only its
 	// durations and counts are read.
 	Raft region.Config

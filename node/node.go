@@ -44,6 +44,8 @@ type Node struct {
 	api    *api.Server
 	listen net.Listener
 
+	witnesses *witnesses // outside ones; set before the interface is up
+
 	asker  *link.Asker
 	seals  atomic.Pointer[link.Seals]  // nil on a member
 	voters atomic.Pointer[link.Voters] // nil on a member
@@ -168,6 +170,12 @@ func (n *Node) startHTTP(context.Context) (err error) {
 	n.registry.MustRegister(append(n.metrics.collectors(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))...)
 	if n.cfg.HTTP == "" {
 		return nil
+	}
+	if n.witnesses, err = newWitnesses(n.cfg.Witnesses, n.state.View, n.log); err != nil {
+		return err
+	}
+	for _, x := range n.witnesses.all {
+		n.workers.Go(func() { n.witnesses.run(n.ctx, x) })
 	}
 	cfg := n.cfg.API
 	cfg.Registry, cfg.Log, cfg.Origin = n.registry, n.log, checkpoint.Origin(n.home.Document.Name, n.home.Identity.Region)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bizra/bizra/api"
 	"github.com/bizra/bizra/client"
+	"github.com/bizra/bizra/consensus/certificate"
 	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/fsm/ledger"
@@ -24,18 +25,19 @@ func timeText(millis int64) string { return time.UnixMilli(millis).UTC().Format(
 // apiView shows a view of the state in the forms of the HTTP interface.
 type apiView struct {
 	*fsm.View
-	region string
-	size   int64
+	region    string
+	size      int64
+	witnesses *witnesses
 }
 
 var _ api.View = (*apiView)(nil)
 
-func newAPIView(v *fsm.View, regionName string) (*apiView, error) {
+func newAPIView(v *fsm.View, regionName string, w *witnesses) (*apiView, error) {
 	size, err := v.Ledger().Size()
 	if err != nil {
 		return nil, errors.Join(err, v.Close())
 	}
-	return &apiView{v, regionName, size}, nil
+	return &apiView{v, regionName, size, w}, nil
 }
 
 // found turns the state's ErrNotFound into the interface's.
@@ -224,8 +226,10 @@ func (v *apiView) Checkpoint() (note []byte, size int64, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	note, err = v.Certificate(certified - 1)
-	return note, seal.Size, err
+	if note, err = v.Certificate(certified - 1); err != nil {
+		return nil, 0, err
+	}
+	return certificate.WithWitnesses(note, v.witnesses.lines(seal.Body())...), seal.Size, nil
 }
 
 // Tile implements [api.View].

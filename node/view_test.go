@@ -24,7 +24,7 @@ func TestViewOfLedger(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v, err := newAPIView(state, "a")
+		v, err := newAPIView(state, "a", &witnesses{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -52,6 +53,7 @@ the others are told where it is with --join. Later starts need no --join.`,
 	c.Flags().String("pin", "", "digest that the federation document must have")
 	c.Flags().StringArray("reader", nil, "public key that may read the ledger's entries over HTTP (see `bizra token`); may be repeated")
 	c.Flags().Bool("open-entries", false, "let anybody who reaches the HTTP address read entries, payloads included")
+	c.Flags().StringArray("witness", nil, "outside witness that is to cosign what is certified, as `KEY=URL`; may be repeated")
 	addLogFlag(c, "info")
 	addTuningFlags(c)
 	return c
@@ -117,6 +119,9 @@ func nodeConfig(cmd *cobra.Command) (cfg node.Config, err error) {
 	if err := readersOf(cmd, &cfg.API); err != nil {
 		return cfg, err
 	}
+	if cfg.Witnesses, err = witnessesOf(cmd); err != nil {
+		return cfg, err
+	}
 	cfg.Version = programVersion()
 	cfg.Log, err = logger(cmd)
 	return cfg, err
@@ -139,6 +144,24 @@ func readersOf(cmd *cobra.Command, cfg *api.Config) (err error) {
 		cfg.Readers = append(cfg.Readers, key)
 	}
 	return nil
+}
+
+// witnessesOf reads the outside witnesses, each as KEY=URL. A verifier key may end in '='
+// itself, so the URL is what follows the last "=http".
+func witnessesOf(cmd *cobra.Command) ([]node.Witness, error) {
+	texts, err := cmd.Flags().GetStringArray("witness")
+	if err != nil {
+		return nil, err
+	}
+	var list []node.Witness
+	for _, text := range texts {
+		at := strings.LastIndex(text, "=http")
+		if at < 0 {
+			return nil, usagef("--witness %q: it must be KEY=URL, such as witness.example/w+0123abcd+BASE64=https://witness.example", text)
+		}
+		list = append(list, node.Witness{Key: text[:at], URL: text[at+1:]})
+	}
+	return list, nil
 }
 
 func runNode(cmd *cobra.Command, _ []string) error {
