@@ -101,13 +101,14 @@ func (b backend) View(ctx context.Context, c api.Consistency) (api.View, error) 
 	if err != nil {
 		return nil, apiError(err)
 	}
-	shown, err := newAPIView(v, b.n.home.Identity.Region, b.n.witnesses)
+	shown, err := newAPIView(v, b.n.home.Identity.Region)
 	if err == nil && shown.Entries() < least {
 		err = errors.Join(apiError(errNoState), shown.Close())
 	}
 	if err != nil {
 		return nil, err
 	}
+	shown.witnesses = b.n.witnesses
 	return shown, nil
 }
 

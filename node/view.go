@@ -27,17 +27,17 @@ type apiView struct {
 	*fsm.View
 	region    string
 	size      int64
-	witnesses *witnesses
+	witnesses *witnesses // nil: no lines of witnesses are shown
 }
 
 var _ api.View = (*apiView)(nil)
 
-func newAPIView(v *fsm.View, regionName string, w *witnesses) (*apiView, error) {
+func newAPIView(v *fsm.View, regionName string) (*apiView, error) {
 	size, err := v.Ledger().Size()
 	if err != nil {
 		return nil, errors.Join(err, v.Close())
 	}
-	return &apiView{v, regionName, size, w}, nil
+	return &apiView{View: v, region: regionName, size: size}, nil
 }
 
 // found turns the state's ErrNotFound into the interface's.

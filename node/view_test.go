@@ -24,7 +24,7 @@ func TestViewOfLedger(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v, err := newAPIView(state, "a", &witnesses{})
+		v, err := newAPIView(state, "a")
 		if err != nil {
 			t.Fatal(err)
 		}

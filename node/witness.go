@@ -82,6 +82,9 @@ func newWitnesses(list []Witness, view func() (*fsm.View, error), log *slog.Logg
 
 // lines are the witnesses' signatures of a body, in the order of the configuration.
 func (w *witnesses) lines(body []byte) (lines [][]byte) {
+	if w == nil {
+		return nil
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, x := range w.all {

@@ -134,10 +134,11 @@ func TestWitnessCosigns(t *testing.T) {
 				t.Fatalf("certificate %d: %d requests, the witness is at %d of %d: %v", i, s.requests, s.tree.N, seal.Size, err)
 			}
 		}
-		v, err := newAPIView(r.View(), "a", w)
+		v, err := newAPIView(r.View(), "a")
 		if err != nil {
 			t.Fatal(err)
 		}
+		v.witnesses = w
 		served, _, err := v.Checkpoint()
 		if err != nil {
 			t.Fatal(err)
