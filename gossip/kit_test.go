@@ -143,10 +143,14 @@ func (n *node) take(m Message) {
 	n.got = append(n.got, m)
 }
 
-func (n *node) received(payload string) (count int) {
+func (n *node) messages() []Message {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, m := range n.got {
+	return slices.Clone(n.got)
+}
+
+func (n *node) received(payload string) (count int) {
+	for _, m := range n.messages() {
 		if string(m.Payload) == payload {
 			count++
 		}

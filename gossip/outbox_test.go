@@ -3,6 +3,7 @@ package gossip
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -74,17 +75,17 @@ func TestAnnouncedToNobodyAndHeardLater(t *testing.T) {
 func TestAnnouncedUntilItIsDone(t *testing.T) {
 	bubble(t, 2, 3, 0, func(t *testing.T, w *world) {
 		w.startAll()
-		author, asked := w.nodes["a"][0], 0
+		author := w.nodes["a"][0]
+		var asked atomic.Int64
 		const payload = "ok:a:x"
 		if err := author.router.Announce(certificates, []byte(payload), Announcement{Until: time.Now().Add(time.Hour), Done: func() bool {
-			asked++
-			return asked > 4
+			return asked.Add(1) > 4
 		}}); err != nil {
 			t.Fatal(err)
 		}
 		testnet.Pass(10 * time.Minute)
-		if times := w.publications(author, payload); times != 5 || asked != 5 {
-			t.Errorf("it was sent %d times and asked %d times whether it is done, want 5 and 5", times, asked)
+		if times := w.publications(author, payload); times != 5 || asked.Load() != 5 {
+			t.Errorf("it was sent %d times and asked %d times whether it is done, want 5 and 5", times, asked.Load())
 		}
 		for _, n := range w.all() {
 			if n != author && n.received(payload) != 1 {
@@ -97,6 +98,8 @@ func TestAnnouncedUntilItIsDone(t *testing.T) {
 			}
 		}
 		// A repetition ends at those who know it: only its author sends it more than once.
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		for l, byPayload := range w.copies {
 			if l.from != author.Host.ID() && byPayload[payload] > 1 {
 				t.Errorf("another node passed it on %d times", byPayload[payload])

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -141,7 +142,7 @@ func TestNobodySilencesOthersByBeingFirst(t *testing.T) {
 		}
 		testnet.Pass(time.Second)
 		certificatesGot := 0
-		for _, m := range victim.got {
+		for _, m := range victim.messages() {
 			if m.Topic == certificates {
 				certificatesGot++
 			}
@@ -181,8 +182,13 @@ func TestRightsThatChange(t *testing.T) {
 	bubble(t, 2, 3, 1, func(t *testing.T, w *world) {
 		late, others := w.nodes["a"][3], w.nodes["a"][:3]
 		voters := testnet.IDs(w.Nodes["a"][:3])
-		now := p2p.NewRaftPeers(voters, nil)
-		w.SetRaft("a", func() p2p.RaftPeers { return now })
+		var now atomic.Pointer[p2p.RaftPeers]
+		set := func(voters []peer.ID, others ...peer.ID) {
+			peers := p2p.NewRaftPeers(voters, others)
+			now.Store(&peers)
+		}
+		set(voters)
+		w.SetRaft("a", func() p2p.RaftPeers { return *now.Load() })
 		w.startAll()
 		testnet.Pass(time.Minute)
 		publish := func(topic Topic, payload string) {
@@ -195,20 +201,20 @@ func TestRightsThatChange(t *testing.T) {
 		if late.received("ok:a:1") != 0 {
 			t.Fatal("a node that nobody knows hears everything")
 		}
-		now = p2p.NewRaftPeers(voters, []peer.ID{late.Host.ID()})
+		set(voters, late.Host.ID())
 		testnet.Pass(30 * time.Second)
 		publish(certificates, "ok:a:2")
 		publish(Topic{Kind: Checkpoints}, "ok:a:3")
 		if late.received("ok:a:2") != 1 || late.received("ok:a:3") != 0 {
 			t.Errorf("as a member it got a certificate %d times and a checkpoint %d times", late.received("ok:a:2"), late.received("ok:a:3"))
 		}
-		now = p2p.NewRaftPeers(append(slices.Clone(voters), late.Host.ID()), nil)
+		set(append(slices.Clone(voters), late.Host.ID()))
 		testnet.Pass(30 * time.Second)
 		publish(Topic{Kind: Checkpoints}, "ok:a:4")
 		if late.received("ok:a:4") != 1 {
 			t.Errorf("as a voter it got a checkpoint %d times", late.received("ok:a:4"))
 		}
-		now = p2p.NewRaftPeers(voters, []peer.ID{late.Host.ID()})
+		set(voters, late.Host.ID())
 		testnet.Pass(30 * time.Second)
 		publish(Topic{Kind: Checkpoints}, "ok:a:5")
 		if late.received("ok:a:5") != 0 {
@@ -261,9 +267,9 @@ func TestAFullDeliveryQueueLosesNothingThatIsAnnouncedAgain(t *testing.T) {
 		r.Start()
 		w.ConnectAll()
 		testnet.Pass(5 * time.Second)
-		done := false
+		var done atomic.Bool
 		for i := range 6 {
-			how := Announcement{Until: time.Now().Add(time.Hour), Done: func() bool { return done }}
+			how := Announcement{Until: time.Now().Add(time.Hour), Done: done.Load}
 			if err := w.nodes["a"][0].router.Announce(certificates, fmt.Appendf(nil, "ok:a:%d", i), how); err != nil {
 				t.Fatal(err)
 			}
@@ -279,7 +285,7 @@ func TestAFullDeliveryQueueLosesNothingThatIsAnnouncedAgain(t *testing.T) {
 				t.Errorf("message %d was delivered %d times", i, got)
 			}
 		}
-		done = true
+		done.Store(true)
 		testnet.Pass(2 * announceMax)
 		if n, bytes, _ := w.nodes["a"][0].router.outbox.size(); n != 0 || bytes != 0 {
 			t.Errorf("%d entries of %d bytes are still in the outbox", n, bytes)

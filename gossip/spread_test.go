@@ -24,7 +24,7 @@ func TestACertificateCrossesEachLongLinkOnce(t *testing.T) {
 			if got := n.received(certificate); got != want {
 				t.Errorf("a node of region %s got it %d times, want %d", n.Region, got, want)
 			}
-			for _, m := range n.got {
+			for _, m := range n.messages() {
 				if late := m.Received.Sub(start); n.Region != "a" && (late < testnet.Far || late > testnet.Far+10*testnet.Near) {
 					t.Errorf("it reached region %s after %v, want one long hop of %v and a few short ones", n.Region, late, testnet.Far)
 				}
