@@ -69,7 +69,7 @@ func TestCopiesOverLibp2p(t *testing.T) {
 	eventually(t, "the copy misses its peer", func() bool { return !s.Of("a").Status().Following })
 	listed = newHost(t, fed.Nodes["a"][0], overTCP)
 	knows(copying, listed)
-	srv = serveOn(t, o, listed)
+	serveOn(t, o, listed)
 	s.Of("a").reaches(t, o)
 
 	// Its voters change. The new one may follow b as soon as b's copy of a has come to know it.

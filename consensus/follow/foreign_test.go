@@ -266,11 +266,11 @@ func TestAnEarlyEntryIsWaitedFor(t *testing.T) {
 				r := start(t, fed, n, told.config)
 				synctest.Wait()
 				if c.wait > 0 {
-					if s := r.f.Status(); r.replica.Size() != 21 || s.EarlyUntil.Sub(time.Now()) != c.wait {
-						t.Fatalf("%d entries; %+v, now %v", r.replica.Size(), s, time.Now())
+					if s := r.f.Status(); s.Size != 21 || time.Until(s.EarlyUntil) != c.wait {
+						t.Fatalf("%+v, now %v", s, time.Now())
 					}
 					pass(c.wait - time.Millisecond)
-					if r.replica.Size() != 21 {
+					if r.f.Status().Size != 21 {
 						t.Fatal("an entry was taken up too early")
 					}
 					pass(time.Millisecond + time.Second) // and a stream may have to be opened
@@ -302,7 +302,7 @@ func TestAFastRegionIsFollowedLate(t *testing.T) {
 			o.grow(1)
 		}
 		synctest.Wait()
-		if lag := o.m.Size() - r.replica.Size(); lag < 1 || lag > 2 {
+		if lag := o.m.Size() - r.f.Status().Size; lag < 1 || lag > 2 {
 			t.Errorf("%d entries behind", lag)
 		}
 		if n.opened("v1") != 1 || len(told.told()) != 0 {
