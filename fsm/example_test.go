@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/constitution"
 	"github.com/bizra/bizra/fsm/session"
 	"github.com/bizra/bizra/internal/testfed"
 	"github.com/bizra/bizra/pci"
@@ -71,6 +72,31 @@ func workedExample(t *testing.T) []example {
 		{"Entry 1 registers the agent alice; entry 2 is her proof that opens the session s1:", string(entries[2]) + "\n"},
 		{"The session's genesis node and its hash, then the node that entry 3 (a transition to active) makes, and its hash:", nodes},
 		{"The body of the seal over these four entries:", string(seal.Body())},
+	}
+}
+
+// TestGovernanceNumbers holds the defaults that docs/governance.md names against the constitution's.
+func TestGovernanceNumbers(t *testing.T) {
+	doc, err := os.ReadFile("../docs/governance.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := constitution.Default()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, th := c.Breaker, c.Thresholds
+	for name, value := range map[string]any{"after": b.After, "throttle_below": b.ThrottleBelow, "restore_above": b.RestoreAbove, "mute_after": b.MuteAfter,
+		"mute_below": b.MuteBelow, "probation_failures": b.ProbationFailures, "throttled_per_minute": b.ThrottledPerMinute,
+		"mute_ms": fmt.Sprintf("%d minutes", b.MuteMillis/60_000), "mute_ms_max": fmt.Sprintf("%d hour", b.MuteMillisMax/3_600_000)} {
+		if want := fmt.Sprintf("`%s` (%v)", name, value); !strings.Contains(string(doc), want) {
+			t.Errorf("the document does not say %s", want)
+		}
+	}
+	for _, want := range []string{fmt.Sprintf("After %d outcomes\n(`measured_after`)", th.MeasuredAfter), fmt.Sprintf("m + %.2f (`measured_snr_margin`)", th.MeasuredSNRMargin)} {
+		if !strings.Contains(string(doc), want) {
+			t.Errorf("the document does not say %s", want)
+		}
 	}
 }
 
