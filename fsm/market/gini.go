@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sort"
 )
 
 // ErrValues is returned by [GiniOf] for values that no market has.
@@ -78,10 +77,9 @@ func (g Gini) Millionths() int64 {
 		return 0
 	}
 	const whole = 1_000_000
-	above := sort.Search(whole, func(i int) bool {
-		return compareRatios(g.differences, g.denominator(), uint128{lo: uint64(i) + 1}, uint128{lo: whole}) < 0
+	return firstOf(0, whole, func(i int64) bool {
+		return compareRatios(g.differences, g.denominator(), uint128{lo: unsigned(i + 1)}, uint128{lo: whole}) < 0
 	})
-	return int64(above)
 }
 
 // Float64 is the coefficient for people and plots; it decides nothing.

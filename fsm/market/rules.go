@@ -27,6 +27,8 @@ const (
 	IhsanMin = 0.95
 
 	hourMillis = 3_600_000
+	// timeMillisMax is the last log time: some thirty million years on.
+	timeMillisMax = 1 << 60
 	// taxDivisor turns price times milliseconds into tax.
 	taxDivisor = hourMillis * 100 / TaxPercentPerHour
 )
