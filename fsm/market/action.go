@@ -124,7 +124,7 @@ func (i Issue) apply(s *step, by Actor) error {
 	if err != nil {
 		return err
 	}
-	before, err := s.gini()
+	before, err := s.origin(a)
 	if err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func (r Reassess) apply(s *step, by Actor) error {
 	if err != nil {
 		return err
 	}
-	before, err := s.gini()
+	before, err := s.origin(a)
 	if err != nil {
 		return err
 	}
@@ -204,7 +204,7 @@ func (b Buy) apply(s *step, by Actor) error {
 	if err != nil {
 		return err
 	}
-	before, err := s.gini()
+	before, err := s.origin(buyer)
 	if err != nil {
 		return err
 	}

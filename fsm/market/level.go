@@ -69,25 +69,31 @@ func firstOf(low, high int64, holds func(int64) bool) int64 {
 }
 
 // redeclare changes the prices of licences so that they sum to total: what each has above one credit in proportion, the
-// remainder to the oldest. No price falls below one credit; the licences are at most total / Credit, and at least one.
+// remainder to the oldest of those. No price falls below one credit; the licences are at most total / Credit, and at least
+// one.
 func redeclare(licences []Licence, total int64) {
 	spare := total - int64(len(licences))*Credit
 	var above int64
 	for i := range licences {
 		above += licences[i].Price - Credit
 	}
-	given := int64(0)
+	remainder := spare
+	var shared []*Licence // who has a share, and so may have a part of the remainder
 	for i := range licences {
+		l := &licences[i]
 		share := spare / int64(len(licences))
 		if above > 0 {
-			share = proportion(spare, licences[i].Price-Credit, above)
+			share = proportion(spare, l.Price-Credit, above)
 		}
-		licences[i].Price = Credit + share
-		given += share
+		if above == 0 || l.Price > Credit {
+			shared = append(shared, l)
+		}
+		l.Price = Credit + share
+		remainder -= share
 	}
-	// Rounding down lost less than one for each licence.
-	for i := range licences[:spare-given] {
-		licences[i].Price++
+	// Rounding down lost less than one for each share.
+	for _, l := range shared[:remainder] {
+		l.Price++
 	}
 }
 
