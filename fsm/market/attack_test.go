@@ -17,7 +17,7 @@ func town(t testing.TB, honest int) *market.Market {
 	t.Helper()
 	const seed = 7
 	t.Logf("seed %d, %d honest holders", seed, honest)
-	r := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test that repeats
+	r := rand.New(rand.NewPCG(seed, 0))
 	rules := plenty()
 	for i := range market.ResourceCount {
 		rules.Capacity[i] = market.CapacityMax

@@ -169,7 +169,7 @@ func (n *node) open(i int) {
 	n.entries++
 }
 
-// shift moves the entries from from on to to, as far as they fit the node.
+// shift moves the entries that begin at from, so that they begin at to.
 func (n *node) shift(to, from int) {
 	copy(n.value[to:], n.value[from:n.entries])
 	if n.inner != nil {
@@ -193,7 +193,7 @@ func (n *node) splitIfFull() *node {
 	return upper
 }
 
-// take appends the entries of other from from on.
+// take appends those entries of another node that begin at from.
 func (n *node) take(other *node, from int) {
 	at := n.entries
 	n.entries += copy(n.value[at:], other.value[from:other.entries])

@@ -166,17 +166,17 @@ func (w *world) predict(t failer, owner string, action market.Action) (reason ma
 func someAction(r *rand.Rand, w *world, owner string) market.Action {
 	least, sure := w.Admission()
 	price := pick(r, least, sure, least, sure, 3*sure, credit, credit-1, 200*credit, market.ValueMax, market.ValueMax+1, credit+r.Int64N(40*credit), credit+r.Int64N(9*credit))
-	any := r.Int64N(w.Head().Next + 1)
-	own := any
+	some := r.Int64N(w.Head().Next + 1)
+	own := some
 	if h, _, _ := w.Holder(owner); len(h.Licences) > 0 && r.IntN(8) > 0 {
 		own = h.Licences[r.IntN(len(h.Licences))]
 	}
-	resource := market.Resource(r.IntN(2)) //nolint:gosec // two of them
+	resource := market.Resource(r.IntN(2))
 	to, amount := someOwner(r), r.Int64N(50*credit)
 	return pick[market.Action](r,
 		market.Issue{Resource: resource, Quantity: r.Int64N(3) + 1, Price: price}, market.Issue{Resource: market.GPU, Quantity: 1, Price: price},
 		market.Reassess{Licence: own, Price: price}, market.Reassess{Licence: own, Price: price}, market.Reassess{Licence: own, Price: price},
-		market.Buy{Licence: any, Limit: price, Price: price}, market.Buy{Licence: any, Limit: market.ValueMax, Price: price}, market.Release{Licence: own},
+		market.Buy{Licence: some, Limit: price, Price: price}, market.Buy{Licence: some, Limit: market.ValueMax, Price: price}, market.Release{Licence: own},
 		market.Pay{To: to, Amount: amount}, market.Grant{To: to, Amount: amount},
 	)
 }
@@ -203,7 +203,7 @@ func (y tally) want(t *testing.T, names ...string) {
 func TestAnySequence(t *testing.T) {
 	did := tally{}
 	rapid.Check(t, func(t *rapid.T) {
-		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0)) //nolint:gosec // rapid prints the seed
+		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
 		rules := plenty()
 		rules.Supply = pick[int64](r, 2_000, 20_000, 200_000) * credit
 		rules.Capacity[market.CPU] = r.Int64N(40)

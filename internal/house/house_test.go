@@ -56,7 +56,7 @@ func TestLibrariesStayLight(t *testing.T) {
 		},
 		{
 			Packages: []string{"./fsm", "./fsm/checkpoint", "./fsm/federation", "./fsm/ledger", "./fsm/prefixtree",
-				"./fsm/session", "./fsm/store"},
+				"./fsm/market", "./fsm/session", "./fsm/store"},
 			Forbidden: append([]string{"github.com/bizra/bizra/p2p", "github.com/bizra/bizra/consensus"},
 				append(network, disk...)...),
 			Why: "the state machine knows neither network nor disk",

@@ -1,0 +1,198 @@
+package market_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/bizra/bizra/fsm/market"
+)
+
+var errDisk = errors.New("the disk is gone")
+
+// failing is a store whose calls fail from the one numbered left on.
+type failing struct {
+	*market.InMemory
+	left int
+}
+
+func (f *failing) use() error {
+	if f.left--; f.left < 0 {
+		return errDisk
+	}
+	return nil
+}
+
+func (f *failing) Head() (market.Head, bool, error) {
+	if err := f.use(); err != nil {
+		return market.Head{}, false, err
+	}
+	return f.InMemory.Head()
+}
+
+func (f *failing) PutHead(h market.Head) error { return errors.Join(f.use(), f.InMemory.PutHead(h)) }
+
+func (f *failing) Holder(owner string) (market.Holder, bool, error) {
+	if err := f.use(); err != nil {
+		return market.Holder{}, false, err
+	}
+	return f.InMemory.Holder(owner)
+}
+
+func (f *failing) PutHolder(h market.Holder) error {
+	return errors.Join(f.use(), f.InMemory.PutHolder(h))
+}
+
+func (f *failing) DeleteHolder(owner string) error {
+	return errors.Join(f.use(), f.InMemory.DeleteHolder(owner))
+}
+
+func (f *failing) Holders(visit func(market.Holder) error) error {
+	if err := f.use(); err != nil {
+		return err
+	}
+	return f.InMemory.Holders(visit)
+}
+
+func (f *failing) Licence(number int64) (market.Licence, bool, error) {
+	if err := f.use(); err != nil {
+		return market.Licence{}, false, err
+	}
+	return f.InMemory.Licence(number)
+}
+
+func (f *failing) PutLicence(l market.Licence) error {
+	return errors.Join(f.use(), f.InMemory.PutLicence(l))
+}
+
+func (f *failing) DeleteLicence(number int64) error {
+	return errors.Join(f.use(), f.InMemory.DeleteLicence(number))
+}
+
+// TestEveryCallOfTheStoreMayFail runs a small story and lets the store fail at its first call, at its second, and so on.
+// Each time the failure comes out, and a market that may have written half a step does not go on.
+func TestEveryCallOfTheStoreMayFail(t *testing.T) {
+	story := func(store market.Store) (*market.Market, error) {
+		m, err := market.Found(store, plenty(), start)
+		if err != nil {
+			return nil, err
+		}
+		steps := []struct {
+			owner  string
+			action market.Action
+		}{
+			{"", market.Grant{To: "ann", Amount: 50 * credit}},
+			{"", market.Grant{To: "ben", Amount: 50 * credit}},
+			{"ann", market.Issue{Quantity: 1, Price: 10 * credit}},
+			{"ben", market.Buy{Licence: 0, Limit: 10 * credit, Price: 10 * credit}},
+			{"ann", market.Issue{Quantity: 1, Price: 10 * credit}},
+			{"ben", market.Release{Licence: 0}},
+			{"ben", market.Pay{To: "ann", Amount: 40 * credit}},
+		}
+		for _, s := range steps {
+			if _, err := m.Apply(start, by(s.owner), s.action); err != nil {
+				return m, err
+			}
+		}
+		if _, err := m.Units(start, "ann", market.CPU); err != nil {
+			return m, err
+		}
+		if err := m.Adopt(start, plenty()); err != nil {
+			return m, err
+		}
+		if _, err := m.Epoch(start + hour); err != nil {
+			return m, err
+		}
+		err = m.Audit()
+		return m, err
+	}
+	failures, broken := 0, 0
+	for calls := 0; ; calls++ {
+		store := &failing{InMemory: market.NewInMemory(), left: calls}
+		m, err := story(store)
+		if store.left >= 0 {
+			if err != nil {
+				t.Fatalf("nothing failed, and yet: %v", err)
+			}
+			break
+		}
+		if !errors.Is(err, errDisk) {
+			t.Fatalf("call %d fails: %v", calls, err)
+		}
+		failures++
+		if m == nil {
+			continue
+		}
+		store.left = 1000
+		if _, err := m.Apply(start+hour-1, by("ann"), market.Pay{To: "cid", Amount: credit}); errors.Is(err, errDisk) {
+			broken++
+		}
+	}
+	if failures < 30 || broken < 10 {
+		t.Errorf("%d calls failed, after %d the market had to be opened again", failures, broken)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	store := market.NewInMemory()
+	if _, err := market.Open(store, plenty()); !errors.Is(err, market.ErrUnfounded) {
+		t.Errorf("no market: %v", err)
+	}
+	if _, err := market.Found(store, plenty(), -1); !errors.Is(err, market.ErrTime) {
+		t.Errorf("a time before all times: %v", err)
+	}
+	if _, err := market.Found(store, plenty(), start); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := market.Found(store, plenty(), start); !errors.Is(err, market.ErrFounded) {
+		t.Errorf("founded twice: %v", err)
+	}
+	put := func(err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(store.PutHolder(market.Holder{Owner: "ann", Value: credit - 1, Licences: []int64{0}}))
+	if _, err := market.Open(store, plenty()); !errors.Is(err, market.ErrRecords) {
+		t.Errorf("a holder below one credit: %v", err)
+	}
+	put(store.PutHolder(market.Holder{Owner: "ann", Value: credit, Licences: []int64{0}}))
+	m, err := market.Open(store, plenty())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Audit(); !errors.Is(err, market.ErrRecords) {
+		t.Errorf("a licence that is not there: %v", err)
+	}
+	if _, err := m.Apply(start, by("ann"), market.Pay{To: "ben", Amount: credit}); !errors.Is(err, market.ErrRecords) {
+		t.Errorf("a licence that is not there, in a step: %v", err)
+	}
+	put(store.PutHead(market.Head{}))
+	if _, err := market.Open(store, plenty()); !errors.Is(err, market.ErrRecords) {
+		t.Errorf("a head without resources: %v", err)
+	}
+}
+
+// goldenRecords is the SHA-256 over all records after 3,000 steps. Any processor must give it.
+const goldenRecords = "262070b5634812d87e06b37cf202e6bbdb7edc99a61ccb9127add5d5627e176d"
+
+func TestGolden(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 0))
+	w := newWorld(t, plenty())
+	did := tally{}
+	for range 3000 {
+		w.now += r.Int64N(hour / 50)
+		if w.Due(w.now) {
+			w.settle(t, did)
+		}
+		owner := someOwner(r)
+		w.step(t, did, by(owner), someAction(r, w, owner))
+	}
+	did.want(t, "epoch", "market.Issue", "market.Buy", "market.Reassess", "revoked", "lifted", "lowered")
+	if sum := sha256.Sum256([]byte(fmt.Sprintf("%s%d", w.dump(t), w.Gini().Millionths()))); hex.EncodeToString(sum[:]) != goldenRecords {
+		t.Errorf("the records have hash %x, want %s", sum, goldenRecords)
+	}
+}
