@@ -176,6 +176,33 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+// TestWorkedExample is the example of docs/market.md, from records as they may come of drift.
+func TestWorkedExample(t *testing.T) {
+	store := market.NewInMemory()
+	head := market.Head{Supply: 400 * credit, StartMillis: start, TimeMillis: start, Next: 4, Issued: []int64{4, 0, 0, 0, 0, 0, 0}}
+	err := store.PutHead(head)
+	for i, price := range []int64{2 * credit, 10 * credit, 10 * credit, 60 * credit} {
+		n, owner := int64(i), string(rune('a'+i))
+		err = errors.Join(err,
+			store.PutHolder(market.Holder{Owner: owner, Balance: 100 * credit, Value: price, TaxedMillis: start, Licences: []int64{n}}),
+			store.PutLicence(market.Licence{Number: n, Owner: owner, Quantity: 1, Price: price, IssuedMillis: start, DeclaredMillis: start}))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := market.Open(store, plenty())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := epoch(t, m, start+hour)
+	if s.Floor != 5333334 || s.Lifted != 1 || s.Cap != 32166668 || s.Lowered != 1 || s.Tax != 4100000 || s.Each != 1025000 {
+		t.Errorf("%+v", s)
+	}
+	if value(t, m, "a") != s.Floor || value(t, m, "d") != s.Cap {
+		t.Errorf("a declares %d, d %d", value(t, m, "a"), value(t, m, "d"))
+	}
+}
+
 // goldenRecords is the SHA-256 over all records after 3,000 steps. Any processor must give it.
 const goldenRecords = "262070b5634812d87e06b37cf202e6bbdb7edc99a61ccb9127add5d5627e176d"
 
