@@ -177,7 +177,10 @@ func (w *witnesses) newest(x *witness) (n *newest, err error) {
 	if n.proof, err = v.Ledger().ConsistencyProof(x.known, n.c.Size); err != nil {
 		return nil, err
 	}
-	return n, n.sign(region)
+	if err := n.sign(region); err != nil {
+		return nil, err
+	}
+	return n, nil
 }
 
 // sign makes the note with the origin's signature alone: a witness needs no more, and
