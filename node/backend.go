@@ -130,6 +130,9 @@ func (n *Node) notReady() string {
 		if f := n.follower.Load(); f == nil || !f.Status().Following {
 			return "this member does not follow a node of its region yet"
 		}
+		if n.ledgerSize() == 0 {
+			return noLedgerYet
+		}
 		return ""
 	}
 	if err := r.Failed(); err != nil {
@@ -141,10 +144,12 @@ func (n *Node) notReady() string {
 	case r.LeaderID() == "":
 		return "the region has no leader as far as this node knows"
 	case n.ledgerSize() == 0:
-		return "the ledger has not begun yet"
+		return noLedgerYet
 	}
 	return ""
 }
+
+const noLedgerYet = "the ledger has not begun yet"
 
 func (n *Node) ledgerSize() int64 {
 	v, err := n.state.View()
