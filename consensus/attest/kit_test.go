@@ -225,7 +225,7 @@ func topicName(t attest.Topic) string {
 
 // publish sends a message to those who listen to the topic: votes only to the origin's voters.
 func (w *world) publish(from string, topic attest.Topic, data []byte) {
-	w.note(data)
+	w.note(from, data)
 	for _, n := range w.all() {
 		if n.id != from && n.up() && (topic.Region == "" || topic.Region == n.zone.name) {
 			w.net = append(w.net, packet{to: n.id, from: from, data: data})
@@ -235,9 +235,9 @@ func (w *world) publish(from string, topic attest.Topic, data []byte) {
 
 // note remembers what was sent, and makes every certificate that can be made of it: whoever wants
 // to contradict the region has all cosignatures that were ever given.
-func (w *world) note(data []byte) {
+func (w *world) note(from string, data []byte) {
 	w.t.Helper()
-	w.sent = append(w.sent, packet{data: data})
+	w.sent = append(w.sent, packet{from: from, data: data})
 	s, err := attest.Open(data, w.fed.Document)
 	w.check(err) // what an honest machine or a liar of these tests sends is well-formed
 	w.stats[fmt.Sprintf("sent kind %d", s.Kind)]++
@@ -626,7 +626,7 @@ func (w *world) sayExchange(from, to *node, x *attest.Exchange) {
 	w.check(x.Check())
 	for _, m := range x.Messages {
 		w.say("%s > %s: %s", from.id, to.id, w.describe(m))
-		w.note(m)
+		w.note(from.id, m)
 	}
 }
 

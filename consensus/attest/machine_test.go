@@ -1,0 +1,214 @@
+package attest_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/bizra/bizra/consensus/attest"
+	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/checkpoint"
+	"github.com/bizra/bizra/internal/testfed"
+)
+
+// checkpointMessage is a message with a checkpoint of region a that its key signed.
+func (w *world) checkpointMessage(c *checkpoint.Checkpoint) []byte {
+	w.t.Helper()
+	note, err := checkpoint.Sign(c, w.fed.LogKeys[c.Region()])
+	w.check(err)
+	return (&attest.Message{Kind: attest.KindCheckpoint, Document: w.fed.Document.Version, Payload: note}).Encode()
+}
+
+func (w *world) status(n *node, region string) attest.RegionStatus {
+	w.t.Helper()
+	for _, r := range n.att.Status().Regions {
+		if r.Region == region {
+			return r
+		}
+	}
+	w.t.Fatalf("no status of region %s", region)
+	return attest.RegionStatus{}
+}
+
+// TestFloodOfCheckpointsIsBounded: an origin that signs without end fills a few places, and does
+// not push out the one whose turn it is.
+func TestFloodOfCheckpointsIsBounded(t *testing.T) {
+	w := newWorld(t, 4, 1)
+	z, b := w.regions["a"], w.nodes["b-1"]
+	z.grow(w, 1)
+	z.log = append(z.log, fsm.EncodeSeal())
+	z.applyAll()
+	c := *z.serves(w, "").seals[0].Checkpoint()
+	for i := range int64(2000) {
+		far := c
+		far.Size, far.Root = 1000+i, [32]byte{byte(i), byte(i >> 8)}
+		b.step(attest.Received{Data: w.checkpointMessage(&far)})
+	}
+	if st := w.status(b, "a"); st.Waiting != attest.NotesMax {
+		t.Fatalf("%d checkpoints are kept, want %d", st.Waiting, attest.NotesMax)
+	}
+	w.deliver(func(packet) bool { return true })
+	b.follow("a")
+	if w.stats["propose vote"] != 1 {
+		t.Fatalf("the checkpoint whose turn it was got %d votes\n%s", w.stats["propose vote"], w.out.String())
+	}
+}
+
+// TestRefusalsAreLimited: signing many bad checkpoints does not make others sign as many refusals.
+func TestRefusalsAreLimited(t *testing.T) {
+	w := newWorld(t, 4, 1)
+	z, b := w.regions["a"], w.nodes["b-1"]
+	z.grow(w, 20)
+	z.log = append(z.log, fsm.EncodeSeal())
+	z.applyAll()
+	b.follow("a")
+	c := *z.serves(w, "").seals[0].Checkpoint()
+	w.net = nil
+	for size := c.Size - 1; size > 1; size-- {
+		bad := c
+		bad.Size, bad.Root = size, z.serves(w, "").root(w, size)
+		b.step(attest.Received{Data: w.checkpointMessage(&bad)})
+	}
+	if n := w.stats["alarm refuses"]; n != 1 {
+		t.Fatalf("%d refusals within a second", n)
+	}
+	w.tick(attest.RefuseMillis)
+	if n := w.stats["alarm refuses"]; n != 2 {
+		t.Fatalf("%d refusals after a second more", n)
+	}
+}
+
+// TestProposalIsMadeAgain: Raft may lose a proposal without a word.
+func TestProposalIsMadeAgain(t *testing.T) {
+	w := newWorld(t, 4, 1)
+	z, b := w.regions["a"], w.nodes["b-1"]
+	z.grow(w, 1)
+	z.log = append(z.log, fsm.EncodeSeal())
+	z.applyAll()
+	w.deliver(func(p packet) bool { return p.to == "b-1" })
+	b.follow("a")
+	b.zone.offered = nil
+	w.tick(attest.RetryMillis - 1)
+	if len(b.zone.offered) != 0 {
+		t.Fatal("the vote was proposed again too early")
+	}
+	w.tick(1)
+	if len(b.zone.offered) != 1 {
+		t.Fatalf("%d proposals after %d ms", len(b.zone.offered), attest.RetryMillis)
+	}
+}
+
+// TestVoterThatDoesNotLeadIsSilent: it listens, and answers when it is asked.
+func TestVoterThatDoesNotLeadIsSilent(t *testing.T) {
+	w := newWorld(t, 4, 3)
+	z := w.regions["a"]
+	z.grow(w, 1)
+	z.log = append(z.log, fsm.EncodeSeal())
+	z.applyAll()
+	for range 5 {
+		w.deliver(func(packet) bool { return true })
+		for _, n := range w.all() {
+			n.follow("a")
+		}
+		for _, name := range w.names() {
+			w.regions[name].commit()
+			w.regions[name].applyAll()
+		}
+		w.tick(3000)
+	}
+	for _, n := range w.all() {
+		if st := n.att.Status(); n.id[2] != '1' && st.Leading {
+			t.Errorf("%s leads", n.id)
+		}
+	}
+	for _, p := range w.sent {
+		if p.from != "" && p.from[2] != '1' {
+			t.Errorf("%s spoke: %s", p.from, w.describe(p.data))
+		}
+	}
+	if len(w.certs["a"]) == 0 {
+		t.Fatal("nothing was certified, so nothing was shown")
+	}
+	// b-3 gives b's cosignature to whoever asks, once the certificate is not known to it.
+	b := w.nodes["b-3"]
+	b.crash()
+	b.start()
+	x, err := b.att.Exchange("a")
+	if err != nil || len(x.Messages) != 1 {
+		t.Fatalf("%d messages, %v", len(x.Messages), err)
+	}
+	if s, err := attest.Open(x.Messages[0], w.fed.Document); err != nil || s.Kind != attest.KindCosignature || s.Region != "b" {
+		t.Fatalf("%+v, %v", s, err)
+	}
+}
+
+// TestAlarmOfARefusalIsRaisedOnce for each checkpoint and region.
+func TestAlarmOfARefusalIsRaisedOnce(t *testing.T) {
+	w := newWorld(t, 4, 1)
+	z, a := w.regions["a"], w.nodes["a-1"]
+	z.grow(w, 1)
+	z.log = append(z.log, fsm.EncodeSeal())
+	z.applyAll()
+	c := z.serves(w, "").seals[0].Checkpoint()
+	keys := attest.NewKeys("b", w.fed.LogKeys["b"], w.fed.Cosign["b"])
+	for i := range 10 {
+		data, err := keys.Refuse(attest.Refusal{Checkpoint: c, Code: "entry", Detail: fmt.Sprintf("reason %d\n\x00", i)})
+		w.check(err)
+		a.step(attest.Received{Data: (&attest.Message{Kind: attest.KindRefusal, Document: w.fed.Document.Version, Payload: data}).Encode()})
+	}
+	if w.stats["alarm refused"] != 1 {
+		t.Fatalf("%d alarms", w.stats["alarm refused"])
+	}
+	if st := w.status(a, "b"); st.Refuses != "entry: reason 0  " || st.Missing != 1 {
+		t.Fatalf("%+v", st)
+	}
+}
+
+// TestUnknownRegionsInEvents do no harm.
+func TestUnknownRegionsInEvents(t *testing.T) {
+	w := newWorld(t, 4, 1)
+	b := w.nodes["b-1"]
+	for _, ev := range []attest.Event{attest.Executed{Origin: "z"}, attest.Executed{Origin: "b"}, attest.Diverged{Origin: "z"}, attest.Diverged{Origin: "b"},
+		attest.Exchanged{Region: "z", Exchange: &attest.Exchange{Version: 1}}, attest.Exchanged{Region: "a"}, attest.Applied{Result: fsm.Attested{Origin: "z"}}} {
+		if out, err := b.att.Step(w.now, ev); err != nil || len(out) != 0 {
+			t.Errorf("%T: %v, %v", ev, out, err)
+		}
+	}
+	if x, err := b.att.Exchange("z"); err != nil || len(x.Messages) != 0 {
+		t.Fatalf("%+v, %v", x, err)
+	}
+}
+
+// TestDivergenceOfAnUnknownKind is still a refusal that others can read.
+func TestDivergenceOfAnUnknownKind(t *testing.T) {
+	w := newWorld(t, 4, 1)
+	z, b := w.regions["a"], w.nodes["b-1"]
+	z.grow(w, 1)
+	z.log = append(z.log, fsm.EncodeSeal())
+	z.applyAll()
+	w.deliver(func(packet) bool { return true })
+	b.shown(z, "")
+	b.step(attest.Diverged{Origin: "a", Code: "No such code", Detail: string(slices.Repeat([]byte("é\n"), 1000))})
+	if w.stats["alarm refuses"] != 1 || w.stats[fmt.Sprintf("sent kind %d", attest.KindRefusal)] != 1 {
+		t.Fatalf("%v", w.stats)
+	}
+}
+
+func TestConfigIsChecked(t *testing.T) {
+	fed := testfed.New(4, 1)
+	w := newWorld(t, 4, 1)
+	good := attest.Config{Region: "a", Document: fed.Document, Views: w.nodes["a-1"], Signer: attest.NewKeys("a", fed.LogKeys["a"], fed.Cosign["a"])}
+	for name, change := range map[string]func(*attest.Config){
+		"no document": func(c *attest.Config) { c.Document = nil }, "no views": func(c *attest.Config) { c.Views = nil },
+		"no signer": func(c *attest.Config) { c.Signer = nil }, "a region of no document": func(c *attest.Config) { c.Region = "z" },
+	} {
+		c := good
+		change(&c)
+		if _, err := attest.New(c, start); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	if _, err := attest.New(good, start); err != nil {
+		t.Fatal(err)
+	}
+}
