@@ -255,10 +255,7 @@ func (m *Machine) ApplyCertificate(signed []byte) (*Attested, error) {
 	if err != nil {
 		return res, nil //nolint:nilerr // as in certify
 	}
-	number, err := sealAbove(m.enc, m.txn, m.meta.Seals, c.Size-1)
-	if errors.Is(err, ErrNotFound) {
-		return res, nil
-	}
+	number, err := sealFrom(m.enc, m.txn, m.meta.Seals, c.Size)
 	if err == nil {
 		res, err = m.certify(number, signed)
 	}

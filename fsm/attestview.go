@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"sort"
 
 	"github.com/bizra/bizra/fsm/checkpoint"
 	"github.com/bizra/bizra/fsm/federation"
@@ -62,7 +61,7 @@ func (v *View) Certificate(number int64) ([]byte, error) {
 // CertificateCovering is the certificate of least size that covers the entry at an index, with the
 // number of its seal, or [ErrNotFound] if there is none yet.
 func (v *View) CertificateCovering(index int64) (number int64, signed []byte, err error) {
-	first, err := v.SealAbove(index)
+	first, err := v.SealFrom(index + 1)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -83,30 +82,6 @@ func splitCertificate(key, value []byte) (number int64, signed []byte, err error
 	}
 	number = int64(binary.BigEndian.Uint64(key[1:])) //nolint:gosec // written from an int64
 	return number, append([]byte(nil), value...), nil
-}
-
-// SealAbove is the number of the first seal that covers more than so many entries, or [ErrNotFound].
-func (v *View) SealAbove(size int64) (int64, error) {
-	return sealAbove(v.enc, v.snap, v.meta.Seals, size)
-}
-
-func sealAbove(e encoding, g store.Getter, seals, size int64) (int64, error) {
-	var failed error
-	n := sort.Search(int(seals), func(i int) bool {
-		s, err := sealAt(e, g, int64(i))
-		if err != nil {
-			failed = err
-			return true
-		}
-		return s.Size > size
-	})
-	switch {
-	case failed != nil:
-		return 0, failed
-	case int64(n) == seals:
-		return 0, fmt.Errorf("seal of more than %d entries: %w", size, ErrNotFound)
-	}
-	return int64(n), nil
 }
 
 // Evidence is the evidence on record that a region lied, or [ErrNotFound].

@@ -229,9 +229,13 @@ func (v *View) SealAt(number int64) (*Seal, error) { return sealAt(v.enc, v.snap
 // SealFrom is the number of the first seal of at least so many entries, the number of
 // seals where there is none.
 func (v *View) SealFrom(size int64) (int64, error) {
+	return sealFrom(v.enc, v.snap, v.meta.Seals, size)
+}
+
+func sealFrom(e encoding, g store.Getter, seals, size int64) (int64, error) {
 	var failed error
-	n := sort.Search(int(v.meta.Seals), func(i int) bool {
-		s, err := v.SealAt(int64(i))
+	n := sort.Search(int(seals), func(i int) bool {
+		s, err := sealAt(e, g, int64(i))
 		if err != nil {
 			failed = err
 			return true

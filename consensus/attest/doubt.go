@@ -88,32 +88,31 @@ func contradiction(all []signed) *checkpoint.Evidence {
 // rewritten finds a checkpoint that the executed ledger does not have, and a larger one that it
 // has: the ledger proves that the first is no prefix of the second.
 func (m *Machine) rewritten(r *region, sorted []signed) (e *checkpoint.Evidence, err error) {
-	v, err := m.copyOf(r)
-	if err != nil || v == nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, v.Close()) }()
-	size, err := v.Ledger().Size()
-	if err != nil {
-		return nil, err
-	}
-	var first *signed
-	for i := range sorted {
-		n := &sorted[i]
-		if n.Size > size {
-			break
+	err = m.readCopy(r, func(v *fsm.View) error {
+		size, err := v.Ledger().Size()
+		if err != nil {
+			return err
 		}
-		same, err := sameRoot(v, &n.Checkpoint)
-		switch {
-		case err != nil:
-			return nil, err
-		case !same && first == nil:
-			first = n
-		case same && first != nil:
-			return rewriting(v, first, n)
+		var first *signed
+		for i := range sorted {
+			n := &sorted[i]
+			if n.Size > size {
+				return nil
+			}
+			same, err := sameRoot(v, &n.Checkpoint)
+			switch {
+			case err != nil:
+				return err
+			case !same && first == nil:
+				first = n
+			case same && first != nil:
+				e, err = rewriting(v, first, n)
+				return err
+			}
 		}
-	}
-	return nil, nil
+		return nil
+	})
+	return e, err
 }
 
 func rewriting(v *fsm.View, first, second *signed) (*checkpoint.Evidence, error) {
@@ -178,21 +177,19 @@ func (m *Machine) verdict(r *region, c *checkpoint.Checkpoint) (is verdict, err 
 			return differs, nil
 		}
 	}
-	v, err := m.copyOf(r)
-	if err != nil || v == nil {
-		return unknown, err
-	}
-	defer func() { err = errors.Join(err, v.Close()) }()
-	same, err := sameRoot(v, c)
-	switch {
-	case errors.Is(err, ledger.ErrOutOfRange):
-		return unknown, nil
-	case err != nil:
-		return unknown, err
-	case same:
-		return agrees, nil
-	}
-	return differs, nil
+	err = m.readCopy(r, func(v *fsm.View) error {
+		same, err := sameRoot(v, c)
+		switch {
+		case errors.Is(err, ledger.ErrOutOfRange):
+			return nil
+		case same:
+			is = agrees
+		default:
+			is = differs
+		}
+		return err
+	})
+	return is, err
 }
 
 // contradicted tells, once, of a certificate that does not agree with what is known, and looks

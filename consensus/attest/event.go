@@ -5,13 +5,13 @@ import (
 	"github.com/bizra/bizra/fsm/checkpoint"
 )
 
-// Views opens what a machine reads. Each view is closed soon.
+// Views lends what a machine reads, for the time of a call. An error of fn is returned as it is.
 type Views interface {
-	// Own is the state that the own region has applied here.
-	Own() (*fsm.View, error)
-	// Copy is the copy of another region's ledger, re-executed on this node; nil where there
-	// is none yet.
-	Copy(origin string) (*fsm.View, error)
+	// Own lends the state that the own region has applied here.
+	Own(fn func(*fsm.View) error) error
+	// Copy lends the copy of another region's ledger, re-executed on this node. Where there is
+	// none now, fn is not called.
+	Copy(origin string, fn func(*fsm.View) error) error
 }
 
 // Signer signs for the region. It is asked only for what the region's Raft has fixed.

@@ -130,7 +130,12 @@ func (w *world) lie(z *zone, c *checkpoint.Checkpoint) {
 
 // forgedCode gives an entry another outcome.
 func forgedCode(entry string) string {
-	return strings.Replace(entry, `"outcome":{"code":0,`, `"outcome":{"code":7,`, 1)
+	const good = `"code":0,`
+	at := strings.LastIndex(entry, good)
+	if at < 0 {
+		return entry
+	}
+	return entry[:at] + `"code":7,` + entry[at+len(good):]
 }
 
 // forgedTime sets an entry's log time back by a minute.

@@ -163,15 +163,23 @@ func (n *node) leads() bool {
 }
 
 // Own implements attest.Views.
-func (n *node) Own() (*fsm.View, error) { return n.m.View() }
+func (n *node) Own(fn func(*fsm.View) error) error { return lend(n.m, fn) }
 
 // Copy implements attest.Views.
-func (n *node) Copy(origin string) (*fsm.View, error) {
+func (n *node) Copy(origin string, fn func(*fsm.View) error) error {
 	c, ok := n.copies[origin]
 	if !ok {
-		return nil, nil
+		return nil
 	}
-	return c.m.View()
+	return lend(c.m, fn)
+}
+
+func lend(m *fsm.Machine, fn func(*fsm.View) error) error {
+	v, err := m.View()
+	if err != nil {
+		return err
+	}
+	return errors.Join(fn(v), v.Close())
 }
 
 // step hands an event to the node's machine and carries out what it says.

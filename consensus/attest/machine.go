@@ -178,11 +178,10 @@ func New(cfg Config, nowMillis int64) (*Machine, error) {
 
 // read reads the own region's applied state.
 func (m *Machine) read(f func(v *fsm.View) error) error {
-	v, err := m.cfg.Views.Own()
-	if err != nil {
+	if err := m.cfg.Views.Own(f); err != nil {
 		return fmt.Errorf("read the region's state: %w", err)
 	}
-	return errors.Join(f(v), v.Close())
+	return nil
 }
 
 // load reads what the own region has on record about another.

@@ -64,15 +64,19 @@ func TestRefusalsAreLimited(t *testing.T) {
 	b.follow("a")
 	c := *z.serves(w, "").seals[0].Checkpoint()
 	w.net = nil
-	for size := c.Size - 1; size > 1; size-- {
+	bad := func(size int64) {
 		bad := c
 		bad.Size, bad.Root = size, z.serves(w, "").root(w, size)
 		b.step(attest.Received{Data: w.checkpointMessage(&bad)})
+	}
+	for size := c.Size - 1; size > 2; size-- {
+		bad(size)
 	}
 	if n := w.stats["alarm refuses"]; n != 1 {
 		t.Fatalf("%d refusals within a second", n)
 	}
 	w.tick(attest.RefuseMillis)
+	bad(2)
 	if n := w.stats["alarm refuses"]; n != 2 {
 		t.Fatalf("%d refusals after a second more", n)
 	}

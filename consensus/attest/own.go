@@ -2,7 +2,6 @@ package attest
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 
 	"github.com/bizra/bizra/consensus/certificate"
@@ -158,12 +157,9 @@ func (m *Machine) heardOwnCertificate(s *Statement) (bool, error) {
 	}
 	var other bool
 	err := m.read(func(v *fsm.View) error {
-		number, err := v.SealAbove(s.Checkpoint.Size - 1)
-		if errors.Is(err, fsm.ErrNotFound) {
-			return nil // not applied here yet; Raft brings it
-		}
-		if err != nil {
-			return err
+		number, err := v.SealFrom(s.Checkpoint.Size)
+		if err != nil || number == v.Seals() {
+			return err // not applied here yet: Raft brings it
 		}
 		seal, err := v.SealAt(number)
 		other = err == nil && !bytes.Equal(seal.Body(), s.Checkpoint.Body())

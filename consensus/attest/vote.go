@@ -2,7 +2,6 @@ package attest
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -104,23 +103,18 @@ func (m *Machine) consider(r *region) error {
 	if r.self {
 		return nil
 	}
-	v, err := m.copyOf(r)
-	if err != nil || v == nil {
-		return err
-	}
-	return errors.Join(m.considerCopy(r, v), v.Close())
+	return m.readCopy(r, func(v *fsm.View) error { return m.considerCopy(r, v) })
 }
 
-func (m *Machine) copyOf(r *region) (*fsm.View, error) {
-	open := func() (*fsm.View, error) { return m.cfg.Views.Copy(r.name) }
+// readCopy reads the ledger of a region, the own one's too.
+func (m *Machine) readCopy(r *region, f func(v *fsm.View) error) error {
 	if r.self {
-		open = m.cfg.Views.Own
+		return m.read(f)
 	}
-	v, err := open()
-	if err != nil {
-		return nil, fmt.Errorf("read the ledger of region %q: %w", r.name, err)
+	if err := m.cfg.Views.Copy(r.name, f); err != nil {
+		return fmt.Errorf("read the ledger of region %q: %w", r.name, err)
 	}
-	return v, nil
+	return nil
 }
 
 // accuse has evidence fixed in the own Raft.
@@ -135,59 +129,49 @@ func (m *Machine) accuse(r *region) {
 // considerCopy finds the first seal of the copy above what is voted for or certified, and the
 // checkpoint of it. Votes go in order, so that each seal can be certified.
 func (m *Machine) considerCopy(r *region, v *fsm.View) error {
-	size, err := v.Ledger().Size()
+	executed, err := v.Ledger().Size()
 	if err != nil {
 		return err
 	}
-	floor := max(r.bound(), r.certified.Size)
-	if size < floor {
-		return m.considerEnd(r, size)
-	}
-	number, err := v.SealAbove(floor)
-	if errors.Is(err, fsm.ErrNotFound) {
-		return m.considerEnd(r, size)
-	}
+	number, err := v.SealFrom(max(r.bound(), r.certified.Size) + 1)
 	if err != nil {
 		return err
 	}
-	seal, err := v.SealAt(number)
-	if err != nil {
-		return err
+	var seal *fsm.Seal
+	if number < v.Seals() {
+		if seal, err = v.SealAt(number); err != nil {
+			return err
+		}
 	}
-	if r.wants = len(r.notes) == 0 || r.notes[0].Size > seal.Size; r.wants {
-		return nil
-	}
-	n := r.notes[0]
-	if n.Size < seal.Size {
-		return m.refuseUnsealed(r, n)
-	}
-	if n.Checkpoint != *seal.Checkpoint() {
-		return m.refuse(r, &n.Checkpoint, certificate.RefusedDiverged, "re-executing the entries gives another root, state or time")
-	}
-	return m.proposeVote(r, v, n)
-}
-
-// considerEnd judges what waits beyond the last seal of the copy.
-func (m *Machine) considerEnd(r *region, executed int64) error {
-	r.wants = false
-	if len(r.notes) == 0 {
-		return nil
-	}
-	n := r.notes[0]
-	if n.Size < executed {
-		return m.refuseUnsealed(r, n)
-	}
-	if r.diverged != nil && n.Size > executed {
-		return m.refuse(r, &n.Checkpoint, r.diverged.Code, r.diverged.Detail)
+	r.wants = seal != nil
+	for len(r.notes) > 0 {
+		n := r.notes[0]
+		switch {
+		case seal != nil && n.Size == seal.Size:
+			r.wants = false
+			if n.Checkpoint != *seal.Checkpoint() {
+				return m.refuse(r, &n.Checkpoint, certificate.RefusedDiverged, "re-executing the entries gives another root, state or time")
+			}
+			return m.proposeVote(r, v, n)
+		case seal != nil && n.Size < seal.Size, seal == nil && n.Size < executed:
+			// The copy has passed this size without a seal: it was left out, or there is none. What the
+			// state was there is not known any more; the next one covers it.
+			if err := m.refuse(r, &n.Checkpoint, RefusedUnsealed, "the ledger as it was served here has no seal of this size"); err != nil {
+				return err
+			}
+			r.notes = r.notes[1:]
+		case seal == nil && r.diverged != nil && n.Size > executed:
+			return m.refuse(r, &n.Checkpoint, r.diverged.Code, r.diverged.Detail)
+		default:
+			return nil
+		}
 	}
 	return nil
 }
 
-// refuseUnsealed: a seal stands in its place in what a region serves, so a checkpoint of a size
-// that the copy has passed without one was made of another ledger, or of none.
-func (m *Machine) refuseUnsealed(r *region, n signed) error {
-	return m.refuse(r, &n.Checkpoint, certificate.RefusedDiverged, "the ledger that the region serves has no seal of this size")
-}
+// RefusedUnsealed is the code of a refusal where the copy has executed more than a checkpoint
+// covers and was sent no seal of its size.
+const RefusedUnsealed = "unsealed"
 
 // proposeVote proposes the vote for a checkpoint that the copy gives too, unless Apply would
 // refuse it.
