@@ -165,15 +165,20 @@ func New(cfg Config, nowMillis int64) (*Machine, error) {
 		m.names = append(m.names, name)
 		m.regions[name] = &region{name: name, self: name == cfg.Region, lines: map[int64][]byte{}}
 	}
-	err := m.read(func(v *fsm.View) error {
-		for _, name := range m.names {
-			if err := m.regions[name].load(v); err != nil {
-				return err
-			}
+	if err := m.read(m.load); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// load reads all records of attestation.
+func (m *Machine) load(v *fsm.View) error {
+	for _, name := range m.names {
+		if err := m.regions[name].load(v); err != nil {
+			return err
 		}
-		return m.loadCertified(v)
-	})
-	return m, err
+	}
+	return m.loadCertified(v)
 }
 
 // read reads the own region's applied state.
@@ -325,6 +330,10 @@ func (m *Machine) lead(leading bool) error {
 	}
 	if !leading {
 		return nil
+	}
+	// A snapshot may have moved the records on without a word of what it covers.
+	if err := m.read(m.load); err != nil {
+		return err
 	}
 	if err := m.refreshOwn(); err != nil {
 		return err

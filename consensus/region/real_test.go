@@ -292,6 +292,42 @@ func TestRealRegion(t *testing.T) {
 	}
 }
 
+// What a region states about a seal goes through its Raft, by its leader alone.
+func TestRealRegionAttests(t *testing.T) {
+	c := newReal(t)
+	l := c.leader()
+	c.submit(l, c.fed.Agent("agent-1", time.Now().UnixMilli()), "s-first")
+	var seal *fsm.Seal
+	until(t, 20*time.Second, "a seal", func() bool {
+		l.view(t, func(v *fsm.View) { seal, _ = v.SealAt(0) })
+		return seal != nil
+	})
+	for _, n := range c.nodes {
+		if n != l {
+			if _, err := n.current().Attest(c.fed.Certify(seal)); !errors.Is(err, ErrNotLeader) {
+				t.Errorf("%s, which does not lead: %v", n.id, err)
+			}
+		}
+	}
+	if _, err := l.current().Attest(fsm.EncodeSeal()); err == nil {
+		t.Error("a seal was taken for an attestation")
+	}
+	for _, repeated := range []bool{false, true} {
+		if res, err := l.current().Attest(c.fed.Certify(seal)); err != nil || !res.Accepted() || res.Repeated != repeated {
+			t.Fatalf("%+v, %v", res, err)
+		}
+	}
+	for _, n := range c.nodes {
+		until(t, 20*time.Second, "all to have the certificate", func() (ok bool) {
+			n.view(t, func(v *fsm.View) {
+				certified, err := v.Certified()
+				ok = err == nil && certified == 1
+			})
+			return ok
+		})
+	}
+}
+
 // A stranger and a member are refused while the region goes on.
 func TestRealRegionRefusesOthers(t *testing.T) {
 	c := newReal(t)

@@ -278,6 +278,19 @@ func (r *Region) begin() error {
 	return nil
 }
 
+// Attest commits a command of attestation (fsm.EncodeVote, fsm.EncodeCertify, fsm.EncodeEvidence) and returns what became of it
+// once it is applied here. Errors are those of Propose.
+func (r *Region) Attest(command []byte) (*fsm.Attested, error) {
+	res, err := r.commit(command)
+	if err != nil {
+		return nil, err
+	}
+	if res.Attested == nil {
+		return nil, fmt.Errorf("attest: a command of %d bytes is none of attestation", len(command))
+	}
+	return res.Attested, nil
+}
+
 func (r *Region) commit(data []byte) (*fsm.Result, error) { return r.submit(data)() }
 
 func (r *Region) outcome(future raft.ApplyFuture) (*fsm.Result, error) {

@@ -164,6 +164,31 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
+// TestADeadlineDoesNotHoldBackWhatArrives: a reader that waits with a deadline reads at once what
+// comes before it, and the end of the stream.
+func TestADeadlineDoesNotHoldBackWhatArrives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, h := testNetwork(t, 2, nil)
+		h[1].SetStreamHandler(echo, func(s network.Stream) {
+			pass(time.Second)
+			_, _ = s.Write([]byte{1})
+			pass(time.Second)
+			_ = s.Close()
+		})
+		s := open(t, h[0], h[1])
+		defer s.Reset()
+		start := time.Now()
+		_ = s.SetReadDeadline(start.Add(time.Hour))
+		n, err := s.Read(make([]byte, 1))
+		if n != 1 || err != nil || time.Since(start) > 2*time.Second {
+			t.Errorf("read %d bytes after %v: %v", n, time.Since(start), err)
+		}
+		if _, err := s.Read(make([]byte, 1)); !errors.Is(err, io.EOF) || time.Since(start) > 3*time.Second {
+			t.Errorf("the end came after %v: %v", time.Since(start), err)
+		}
+	})
+}
+
 func TestAWriterWaitsForItsReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, h := testNetwork(t, 2, func(c *Config) { c.WindowBytes = 8 })

@@ -224,7 +224,7 @@ func (p *pipe) write(b []byte) (int, error) {
 		}
 		p.segments = append(p.segments, segment{at, append([]byte(nil), b...)})
 		p.unread += len(b)
-		if !p.armed {
+		if !p.armed || len(p.segments) == 1 { // a reader may wait for its deadline only
 			p.armed = true
 			p.timer.Reset(time.Until(at))
 		}
@@ -261,7 +261,7 @@ func (p *pipe) finish() {
 	}
 	p.finished, p.eofAt = true, time.Now().Add(p.conn.latency)
 	p.makeRoom()
-	if !p.armed {
+	if !p.armed || len(p.segments) == 0 {
 		p.armed = true
 		p.timer.Reset(p.conn.latency)
 	}
