@@ -268,11 +268,19 @@ func (m *Machine) ApplyCertificate(signed []byte) (*Attested, error) {
 	return res, nil
 }
 
-// sealsWaiting reports whether as many seals wait for their certificates as may.
+// sealsWaiting reports whether as many seals wait for their certificates as may. Those made under
+// an earlier document wait for nothing any more: the next certificate covers them.
 func (m *Machine) sealsWaiting() (bool, error) {
 	var at attestRecord
 	_, err := loadVersioned(m.enc, m.txn, []byte{keyAttest}, &at)
-	return m.meta.Seals-at.Next >= UncertifiedSealsMax, err
+	if err != nil || m.meta.Seals-at.Next < UncertifiedSealsMax {
+		return false, err
+	}
+	oldest, err := sealAt(m.enc, m.txn, m.meta.Seals-UncertifiedSealsMax)
+	if err != nil {
+		return false, err
+	}
+	return oldest.Document == m.head.Document, nil
 }
 
 // convict records evidence that a region lied.

@@ -522,3 +522,33 @@ func FuzzAttestCommand(f *testing.F) {
 		}
 	})
 }
+
+// TestSealsOfAnEarlierDocumentDoNotWait: nobody can certify them any more, and the next one's
+// certificate covers them.
+func TestSealsOfAnEarlierDocumentDoNotWait(t *testing.T) {
+	r := newRig(t, testfed.New(1, 3))
+	for i := range fsm.UncertifiedSealsMax {
+		if r.seal(fmt.Sprint("agent", i)) == nil {
+			t.Fatalf("seal %d was not made", i)
+		}
+	}
+	if r.seal("before") != nil {
+		t.Fatal("a fifth seal was made")
+	}
+	r.adopt(r.fed.Next(testfed.Stricter))
+	var seals []*fsm.Seal
+	for i := range fsm.UncertifiedSealsMax {
+		s := r.seal(fmt.Sprint("later", i))
+		if s == nil || s.Document != 2 {
+			t.Fatalf("seal %d under the next document: %+v", i, s)
+		}
+		seals = append(seals, s)
+	}
+	if r.seal("after") != nil {
+		t.Fatal("more than four seals wait under the document in force")
+	}
+	r.attest(fsm.EncodeCertify(seals[0].Number, r.certificate(seals[0])), "")
+	if n, _, err := r.view().CertificateCovering(0); err != nil || n != seals[0].Number {
+		t.Fatalf("the first entry is covered by seal %d: %v", n, err)
+	}
+}

@@ -28,7 +28,7 @@ func (m *Machine) outstanding(r *region) bool {
 // exchanged takes in what a node of another region said on a stream.
 func (m *Machine) exchanged(name string, x *Exchange) error {
 	r, ok := m.regions[name]
-	if !ok || r.self || x == nil || x.Check() != nil || x.Document != m.cfg.Document.Version {
+	if good := x != nil && x.Check() == nil && x.Document == m.cfg.Document.Version; !good || !ok || r.self {
 		m.counts.Other++
 		return nil
 	}

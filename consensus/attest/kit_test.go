@@ -32,7 +32,6 @@ type world struct {
 	nodes   map[string]*node
 	net     []packet
 	sent    []packet // everything ever published or exchanged, for replays
-	quiet   bool     // no copies follow by themselves
 	out     strings.Builder
 	certs   map[string][][]byte // certificates that anybody could ever make, by origin
 	notes   map[string][]byte   // checkpoint notes by body
@@ -445,6 +444,13 @@ func (n *node) seals() int64 {
 // grow appends entries to a region's ledger.
 func (z *zone) grow(w *world, entries int) {
 	z.log = append(z.log, z.proofs(w, entries))
+}
+
+// sealed appends so many entries and a seal, which all voters apply.
+func (z *zone) sealed(w *world, entries int) {
+	z.grow(w, entries)
+	z.log = append(z.log, fsm.EncodeSeal())
+	z.applyAll()
 }
 
 func (z *zone) proofs(w *world, entries int) []byte {

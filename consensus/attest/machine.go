@@ -29,7 +29,7 @@ const (
 // Config is what a machine must be told.
 type Config struct {
 	Region   string               // the own one
-	Document *federation.Document // in force
+	Document *federation.Document // in force before the region has a ledger; then the ledger says which one is
 	Views    Views
 	Signer   Signer
 }
@@ -159,20 +159,40 @@ func New(cfg Config, nowMillis int64) (*Machine, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	m := &Machine{cfg: cfg, now: nowMillis, digest: cfg.Document.Digest(), needed: federation.Quorum(len(cfg.Document.Regions)) - 1, regions: map[string]*region{}}
-	for i := range cfg.Document.Regions {
-		name := cfg.Document.Regions[i].Name
-		m.names = append(m.names, name)
-		m.regions[name] = &region{name: name, self: name == cfg.Region, lines: map[int64][]byte{}}
-	}
+	m := &Machine{cfg: cfg, now: nowMillis}
+	m.begin()
 	if err := m.read(m.load); err != nil {
 		return nil, err
 	}
 	return m, nil
 }
 
-// load reads all records of attestation.
+// begin forgets all that was said under another document than the configured one.
+func (m *Machine) begin() {
+	doc := m.cfg.Document
+	m.digest, m.needed = doc.Digest(), federation.Quorum(len(doc.Regions))-1
+	m.own.seals, m.own.proposed = nil, proposal{}
+	m.regions, m.names = map[string]*region{}, nil
+	for i := range doc.Regions {
+		name := doc.Regions[i].Name
+		m.names = append(m.names, name)
+		m.regions[name] = &region{name: name, self: name == m.cfg.Region, lines: map[int64][]byte{}}
+	}
+}
+
+// load reads all records of attestation, and which document is in force.
 func (m *Machine) load(v *fsm.View) error {
+	doc, err := v.Document()
+	switch {
+	case err == nil && doc.Version != m.cfg.Document.Version:
+		m.cfg.Document = doc
+		if err := m.cfg.validate(); err != nil {
+			return err
+		}
+		m.begin()
+	case err != nil && !errors.Is(err, fsm.ErrNotFound):
+		return err
+	}
 	for _, name := range m.names {
 		if err := m.regions[name].load(v); err != nil {
 			return err

@@ -35,9 +35,7 @@ func (w *world) status(n *node, region string) attest.RegionStatus {
 func TestFloodOfCheckpointsIsBounded(t *testing.T) {
 	w := newWorld(t, 4, 1)
 	z, b := w.regions["a"], w.nodes["b-1"]
-	z.grow(w, 1)
-	z.log = append(z.log, fsm.EncodeSeal())
-	z.applyAll()
+	z.sealed(w, 1)
 	c := *z.serves(w, "").seals[0].Checkpoint()
 	for i := range int64(2000) {
 		far := c
@@ -58,9 +56,7 @@ func TestFloodOfCheckpointsIsBounded(t *testing.T) {
 func TestRefusalsAreLimited(t *testing.T) {
 	w := newWorld(t, 4, 1)
 	z, b := w.regions["a"], w.nodes["b-1"]
-	z.grow(w, 20)
-	z.log = append(z.log, fsm.EncodeSeal())
-	z.applyAll()
+	z.sealed(w, 20)
 	b.follow("a")
 	c := *z.serves(w, "").seals[0].Checkpoint()
 	w.net = nil
@@ -86,9 +82,7 @@ func TestRefusalsAreLimited(t *testing.T) {
 func TestProposalIsMadeAgain(t *testing.T) {
 	w := newWorld(t, 4, 1)
 	z, b := w.regions["a"], w.nodes["b-1"]
-	z.grow(w, 1)
-	z.log = append(z.log, fsm.EncodeSeal())
-	z.applyAll()
+	z.sealed(w, 1)
 	w.deliver(func(p packet) bool { return p.to == "b-1" })
 	b.follow("a")
 	b.zone.offered = nil
@@ -106,9 +100,7 @@ func TestProposalIsMadeAgain(t *testing.T) {
 func TestVoterThatDoesNotLeadIsSilent(t *testing.T) {
 	w := newWorld(t, 4, 3)
 	z := w.regions["a"]
-	z.grow(w, 1)
-	z.log = append(z.log, fsm.EncodeSeal())
-	z.applyAll()
+	z.sealed(w, 1)
 	for range 5 {
 		w.deliver(func(packet) bool { return true })
 		for _, n := range w.all() {
@@ -150,9 +142,7 @@ func TestVoterThatDoesNotLeadIsSilent(t *testing.T) {
 func TestAlarmOfARefusalIsRaisedOnce(t *testing.T) {
 	w := newWorld(t, 4, 1)
 	z, a := w.regions["a"], w.nodes["a-1"]
-	z.grow(w, 1)
-	z.log = append(z.log, fsm.EncodeSeal())
-	z.applyAll()
+	z.sealed(w, 1)
 	c := z.serves(w, "").seals[0].Checkpoint()
 	keys := attest.NewKeys("b", w.fed.LogKeys["b"], w.fed.Cosign["b"])
 	for i := range 10 {
@@ -187,9 +177,7 @@ func TestUnknownRegionsInEvents(t *testing.T) {
 func TestDivergenceOfAnUnknownKind(t *testing.T) {
 	w := newWorld(t, 4, 1)
 	z, b := w.regions["a"], w.nodes["b-1"]
-	z.grow(w, 1)
-	z.log = append(z.log, fsm.EncodeSeal())
-	z.applyAll()
+	z.sealed(w, 1)
 	w.deliver(func(packet) bool { return true })
 	b.shown(z, "")
 	b.step(attest.Diverged{Origin: "a", Code: "No such code", Detail: string(slices.Repeat([]byte("é\n"), 1000))})
@@ -214,5 +202,30 @@ func TestConfigIsChecked(t *testing.T) {
 	}
 	if _, err := attest.New(good, start); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestOneRegionGoesOnUnderTheNextDocument: what waited under the earlier one is covered.
+func TestOneRegionGoesOnUnderTheNextDocument(t *testing.T) {
+	w := newWorld(t, 1, 1)
+	z, a := w.regions["a"], w.nodes["a-1"]
+	z.sealed(w, 1)
+	z.offered = nil // its certificate is lost
+	next := w.fed.Next(testfed.Stricter)
+	proof := w.fed.Operator("a", w.now).Sign(fsm.ActionFederationAdopt, next.Adopts(), "")
+	z.log = append(z.log, fsm.EncodeAdopt(w.now, proof.Canonical(), next.Document.Canonical()))
+	z.applyAll()
+	w.fed = next
+	z.agent.PolicyHash = next.Document.Constitution.PolicyHash()
+	z.sealed(w, 1)
+	z.commit()
+	z.applyAll()
+	if st := a.att.Status(); st.Certified != 2 || st.Waiting != 0 || st.Size != a.m.Size() {
+		t.Fatalf("%+v\n%s", st, w.out.String())
+	}
+	a.crash()
+	a.start()
+	if st := a.att.Status(); st.Certified != 2 {
+		t.Fatalf("after a restart: %+v", st)
 	}
 }

@@ -33,19 +33,11 @@ func (m *Machine) loadCertified(v *fsm.View) error {
 func (m *Machine) refreshOwn() error {
 	known := len(m.own.seals)
 	err := m.read(func(v *fsm.View) error {
-		if err := m.loadCertified(v); err != nil {
+		if err := m.load(v); err != nil {
 			return err
 		}
 		known = len(m.own.seals)
-		next := m.own.certified + int64(known)
-		for n := next; n < min(m.own.agreed, v.Seals(), m.own.certified+fsm.UncertifiedSealsMax); n++ {
-			s, err := m.sign(v, n)
-			if err != nil || s == nil {
-				return err
-			}
-			m.own.seals = append(m.own.seals, s)
-		}
-		return nil
+		return m.signUpTo(v, min(m.own.agreed, v.Seals()))
 	})
 	if err != nil || len(m.own.seals) == known {
 		return err
@@ -59,6 +51,24 @@ func (m *Machine) refreshOwn() error {
 		}
 	}
 	return m.certify()
+}
+
+// signUpTo signs own seals below a number, the oldest first, at most as many as may wait.
+func (m *Machine) signUpTo(v *fsm.View, end int64) error {
+	next := m.own.certified
+	if k := len(m.own.seals); k > 0 {
+		next = m.own.seals[k-1].number + 1
+	}
+	for n := next; n < end && len(m.own.seals) < fsm.UncertifiedSealsMax; n++ {
+		s, err := m.sign(v, n)
+		if err != nil {
+			return err
+		}
+		if s != nil {
+			m.own.seals = append(m.own.seals, s)
+		}
+	}
+	return nil
 }
 
 // sign makes the checkpoint of an own seal; nil where the seal was made under another document

@@ -242,7 +242,7 @@ func (z *zone) apply() {
 	defer z.mu.Unlock()
 	for _, v := range z.voters {
 		at, _ := v.m.AppliedIndex()
-		for i := int(at); i < len(z.log); i++ { //nolint:gosec // a few
+		for i := int(at); i < len(z.log); i++ {
 			res, err := v.m.Apply([]fsm.Command{{Index: uint64(i + 1), Term: 1, Data: z.log[i]}})
 			if err != nil {
 				z.f.t.Error(err)
