@@ -2,10 +2,12 @@ package follow
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
@@ -149,4 +151,41 @@ func damage(t *testing.T, dir string) {
 	if spoiled == 0 {
 		t.Fatal("nothing was damaged")
 	}
+}
+
+// When a region was founded is signed by nobody, and no later entry hangs on it: a voter that
+// alters it is found out by the next seal and by the others, whose ledger is another then.
+func TestACopyThatTookAnAlteredLogTimeIsBuiltAnew(t *testing.T) {
+	bubble(t, func(t *testing.T, n *mesh) {
+		fed, told := openFed(), &abroad{}
+		o := presentOrigin(t, fed).grow(50)
+		altered := 0
+		n.add("a1", relay(serves(o.server()), func(f *frame, _ io.Writer) bool {
+			if shift(t, f, 0, 1) {
+				altered++
+			}
+			return true
+		}))
+		n.add("a2", serves(o.server()))
+		n.add("a3", serves(o.server()))
+		d := newDisks(fed)
+		s := startCopies(t, d, told, n, map[string][]peer.ID{"a": {"a1", "a2", "a3"}})
+		synctest.Wait()
+		if st := s.Of("a").Status(); altered != 1 || st.Size != 51 || st.Refused != "" {
+			t.Fatalf("%d log times were altered and taken: %+v", altered, st)
+		}
+		n.add("a1", serves(o.server()))
+		o.grow(1).seal()
+		pass(time.Minute)
+		copied(t, o, s.Of("a"))
+		if _, discarded := d.count("a"); discarded != 1 {
+			t.Errorf("discarded %d times", discarded)
+		}
+		for _, r := range told.told() {
+			if r.Most() {
+				t.Errorf("the region was blamed: %+v", r)
+			}
+		}
+		closeCopies(t, s)
+	})
 }

@@ -62,7 +62,7 @@ func (p *faulty) serve(ctx context.Context, s Stream) error {
 			switch fr.Kind {
 			case frameEntries:
 				e := fr.Entries[f.at%len(fr.Entries)]
-				// Not in the log time: the leader chose it, and only the next seal shows that it is another.
+				// Not in the log time: that of the founding is signed by nobody, and only the next seal shows that it is another.
 				e[f.at%bytes.LastIndex(e, []byte(`"time":`))] ^= p.mask
 			case frameSeal:
 				fr.Seal.State[f.at%32] ^= p.mask
