@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -42,8 +41,6 @@ const (
 	metaMembersMax  = 64
 	voterNameBytes  = 80
 )
-
-var sessionIDPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
 
 // action is payload.data, checked for the form that its action demands.
 type action struct {
@@ -115,10 +112,21 @@ func readAction(env *pci.Envelope, region string) (*action, error) {
 
 func sessionID(o *pci.Object) string {
 	id := o.Text("session", session.IDBytesMax)
-	if !sessionIDPattern.MatchString(id) {
-		o.Fault("data.session %q must match %s", id, sessionIDPattern)
+	if !isSessionID(id) {
+		o.Fault("data.session %q must have 1 to %d letters, digits, '.', '_' and '-' of ASCII", id, session.IDBytesMax)
 	}
 	return id
+}
+
+func isSessionID(id string) bool {
+	for i := range len(id) {
+		switch c := id[i]; {
+		case 'A' <= c && c <= 'Z', 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return id != "" && len(id) <= session.IDBytesMax
 }
 
 func agentID(o *pci.Object, name string) string {

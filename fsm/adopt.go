@@ -129,6 +129,9 @@ func (m *Machine) putInForce() error {
 // forgetWhatIsForgotten drops the nonces that are left of a second whose record has gone
 // already, so that a longer replay window does not begin with half a second.
 func (m *Machine) forgetWhatIsForgotten() error {
+	if err := m.writeSecond(); err != nil {
+		return err
+	}
 	for m.head.NonceFirst < m.head.NonceNext {
 		b, err := m.txn.Get(numbered(keyExpiry, m.head.NonceFirst))
 		if err != nil || len(b) != expiryBytes {

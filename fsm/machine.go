@@ -40,25 +40,29 @@ type Config struct {
 // and ApplySeal are called from one goroutine at a time, which owns every field;
 // other goroutines use [Machine.View], which touches only the store.
 type Machine struct {
-	cfg     Config
-	st      store.Store
-	enc     encoding
-	log     *ledger.Log
-	txn     *store.Txn // what the call under way has changed
-	scratch *store.Txn // child of txn: what the proof under way has changed
-	meta    meta
-	head    head
-	doc     *federation.Document // in force; nil before genesis
-	region  *federation.Region
-	policy  *constitution.Policy // of the document, compiled once
-	fate    fate.Policy
-	law     *constitution.Constitution
-	limits  pci.Thresholds
-	docKeys map[[32]byte]struct{} // every key of the document, none of which may be an agent's
-	pending map[string]struct{}   // state keys that the commitment does not cover yet
-	written []byte                // the entry appended last
-	sealed  sealed
-	inForce atomic.Pointer[documentInForce] // the document for views of any goroutine
+	cfg         Config
+	st          store.Store
+	enc         encoding
+	log         *ledger.Log
+	txn         *store.Txn // what the call under way has changed
+	scratch     *store.Txn // child of txn: what the proof under way has changed
+	meta        meta
+	head        head
+	headWritten head   // as it is in txn or in the store
+	second      second // of log time, whose record is not in txn yet
+	oldest      oldest
+	hot         *hot                 // records as the store has them
+	doc         *federation.Document // in force; nil before genesis
+	region      *federation.Region
+	policy      *constitution.Policy // of the document, compiled once
+	fate        fate.Policy
+	law         *constitution.Constitution
+	limits      pci.Thresholds
+	docKeys     map[[32]byte]struct{} // every key of the document, none of which may be an agent's
+	pending     map[string]struct{}   // state keys that the commitment does not cover yet
+	written     []byte                // the entry appended last
+	sealed      sealed
+	inForce     atomic.Pointer[documentInForce] // the document for views of any goroutine
 
 	carried       []byte // the document that came with the command under way, or is at hand for the entry
 	offered       []byte // the document that came before the entry that names it
@@ -73,7 +77,8 @@ func Open(st store.Store, cfg Config) (*Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Machine{cfg: cfg, st: st, enc: enc, txn: store.NewTxn(st)}
+	m := &Machine{cfg: cfg, st: st, enc: enc, hot: newHot(st)}
+	m.txn = store.NewTxn(m.hot)
 	m.scratch = m.txn.Child()
 	if err := m.reload(); err != nil {
 		return nil, fmt.Errorf("open state of region %q: %w", cfg.Region, err)
@@ -85,6 +90,8 @@ func Open(st store.Store, cfg Config) (*Machine, error) {
 func (m *Machine) reload() (err error) {
 	m.txn.Reset()
 	m.scratch.Reset()
+	m.hot.clear()
+	m.second, m.oldest = second{}, oldest{}
 	m.meta, m.head, m.pending, m.adopting = meta{}, head{}, map[string]struct{}{}, nil
 	m.doc, m.region, m.policy, m.law, m.limits, m.docKeys = nil, nil, nil, nil, pci.Thresholds{}, nil
 	if m.log, err = ledger.Open(m.st); err != nil {
@@ -97,6 +104,7 @@ func (m *Machine) reload() (err error) {
 	if err != nil {
 		return err
 	}
+	m.headWritten = m.head
 	if found != (m.log.Size() > 0) {
 		return fmt.Errorf("%w: the ledger has %d entries, but the state is %s", ErrStop, m.log.Size(), map[bool]string{true: "there", false: "missing"}[found])
 	}
@@ -296,7 +304,7 @@ func (m *Machine) command(c *Command, res *Result) error {
 
 // commit writes what the call has changed, with the pending set, atomically.
 func (m *Machine) commit() error {
-	if err := save(m.enc, m.txn, []byte{keyMeta}, &m.meta); err != nil {
+	if err := errors.Join(m.writeMoved(), save(m.enc, m.txn, []byte{keyMeta}, &m.meta)); err != nil {
 		return err
 	}
 	writes := m.txn.Writes()
@@ -311,6 +319,7 @@ func (m *Machine) commit() error {
 	if err := m.st.Commit(writes); err != nil {
 		return fmt.Errorf("commit to the store: %w", err)
 	}
+	m.hot.committed(writes)
 	m.txn.Reset()
 	if len(m.pending) <= pendingMax {
 		return nil
@@ -327,6 +336,9 @@ func (m *Machine) commit() error {
 
 // fold brings the state commitment up to date and returns its root.
 func (m *Machine) fold() ([32]byte, error) {
+	if err := m.writeMoved(); err != nil {
+		return [32]byte{}, err
+	}
 	for _, w := range m.txn.Writes() {
 		if w.Key[0] == keyState {
 			m.pending[string(w.Key)] = struct{}{}

@@ -31,16 +31,42 @@ func (m *Machine) remember(nonce [32]byte) error {
 	binary.BigEndian.PutUint64(at[8:], uint64(t)) //nolint:gosec // log time is never negative
 	m.txn.Set(nonceKey(nonce), at[:])
 	m.txn.Set(numbered(keyExpiry, seq), append(append(make([]byte, 0, expiryBytes), nonce[:]...), at[8:]...))
-	var w window
-	key := windowKey(t / secondMillis)
-	if _, err := load(m.enc, m.txn, key, &w); err != nil {
-		return err
+	if number := t / secondMillis; !m.second.moved || m.second.number != number {
+		if err := m.writeSecond(); err != nil {
+			return err
+		}
+		m.second = second{number: number, moved: true}
+		if _, err := load(m.enc, m.txn, windowKey(number), &m.second.record); err != nil {
+			return err
+		}
 	}
-	w.add(seq, t, nonce)
-	if err := save(m.enc, m.txn, key, &w); err != nil {
-		return err
-	}
+	m.second.record.add(seq, t, nonce)
 	return m.forget(t - m.law.Thresholds.NonceWindowMillis)
+}
+
+// second is the record of the second of log time that nonces come in now. Every entry changes
+// it, so it is written down once for all entries of a call.
+type second struct {
+	number int64
+	record window
+	moved  bool // since it was written down
+}
+
+func (m *Machine) writeSecond() error {
+	if !m.second.moved {
+		return nil
+	}
+	m.second.moved = false
+	return save(m.enc, m.txn, windowKey(m.second.number), &m.second.record)
+}
+
+// writeMoved writes down what every entry moves: the head, and the second of the replay window.
+func (m *Machine) writeMoved() error {
+	if m.head == m.headWritten {
+		return nil
+	}
+	m.headWritten = m.head
+	return errors.Join(m.writeSecond(), save(m.enc, m.txn, stateKeyOf(stateHead, ""), &m.head))
 }
 
 // add takes one more nonce into the window's record.
@@ -67,11 +93,15 @@ func (m *Machine) forget(until int64) error {
 		if m.head.NonceFirst >= m.head.NonceNext {
 			return nil
 		}
+		if m.oldest.known && m.oldest.seq == m.head.NonceFirst && !expired(m.oldest.timeMillis, until) {
+			return nil
+		}
 		b, err := m.txn.Get(numbered(keyExpiry, m.head.NonceFirst))
 		if err != nil || len(b) != expiryBytes {
 			return fmt.Errorf("read nonce number %d of the replay window: %d bytes: %w", m.head.NonceFirst, len(b), err)
 		}
 		if _, t := splitExpiry(b); !expired(t, until) {
+			m.oldest = oldest{seq: m.head.NonceFirst, timeMillis: t, known: true}
 			return nil
 		}
 		if err := m.forgetFirst(b); err != nil {
@@ -95,6 +125,13 @@ func (m *Machine) forgetFirst(record []byte) error {
 	m.txn.Delete(windowKey(t / secondMillis))
 	m.head.NonceFirst++
 	return nil
+}
+
+// oldest is the log time of the oldest nonce that is remembered, so that most entries need not look.
+type oldest struct {
+	seq        uint64
+	timeMillis int64
+	known      bool
 }
 
 // expired says whether the second of a log time lies wholly at or before until.

@@ -335,9 +335,6 @@ func (m *Machine) append(e *Entry) (Receipt, error) {
 			return Receipt{}, err
 		}
 	}
-	if err := save(m.enc, m.txn, stateKeyOf(stateHead, ""), &m.head); err != nil {
-		return Receipt{}, err
-	}
 	if e.Envelope == nil {
 		return Receipt{}, nil
 	}

@@ -1,5 +1,7 @@
 package pci
 
+import "slices"
+
 // Object reads the members of a JSON object against a fixed form: every member
 // that is asked for must be there with the right type, and [Object.Done] refuses
 // those that nobody asked for. The first fault sticks; after it every read gives
@@ -7,14 +9,14 @@ package pci
 type Object struct {
 	v    Value
 	path string
-	read map[string]struct{}
+	read []string // names that were asked for: few, so that looking through them beats a map
 	errs *Reject
 	root *Object
 }
 
 // ReadObject begins to read an object; anything but an object is a fault.
 func ReadObject(v Value) *Object {
-	o := &Object{v: v, read: make(map[string]struct{}, 8)}
+	o := &Object{v: v, read: make([]string, 0, 16)}
 	o.root = o
 	if v.Kind() != ObjectKind {
 		o.fault("an object is wanted here, not %v", v.Kind())
@@ -41,7 +43,7 @@ func (o *Object) take(name string, kind Kind) (Value, bool) {
 	if o.v.Kind() != ObjectKind {
 		return Value{}, false
 	}
-	o.read[name] = struct{}{}
+	o.read = append(o.read, name)
 	v, ok := o.v.Get(name)
 	if !ok {
 		o.fault("member %s%s is missing", o.path, name)
@@ -124,7 +126,7 @@ func (o *Object) Any(name string) (v Value, ok bool) {
 	if o.v.Kind() != ObjectKind {
 		return Value{}, false
 	}
-	o.read[name] = struct{}{}
+	o.read = append(o.read, name)
 	return o.v.Get(name)
 }
 
@@ -159,7 +161,7 @@ func (o *Object) Texts(name string, countMax, bytesMax int) []string {
 // Object reads a member that is an object itself; its faults are those of the outer one.
 func (o *Object) Object(name string) *Object {
 	v, _ := o.take(name, ObjectKind)
-	return &Object{v: v, path: o.path + name + ".", read: make(map[string]struct{}, 8), root: o.root}
+	return &Object{v: v, path: o.path + name + ".", read: make([]string, 0, 8), root: o.root}
 }
 
 // Element reads an element of an array as an object, with faults under the name of the array.
@@ -167,7 +169,7 @@ func (o *Object) Element(name string, v Value) *Object {
 	if v.Kind() != ObjectKind {
 		o.fault("member %s%s: every element must be an object", o.path, name)
 	}
-	return &Object{v: v, path: o.path + name + "[].", read: make(map[string]struct{}, 8), root: o.root}
+	return &Object{v: v, path: o.path + name + "[].", read: make([]string, 0, 8), root: o.root}
 }
 
 // Fault records a fault that the caller found, such as a value outside its range.
@@ -178,7 +180,7 @@ func (o *Object) Fault(format string, args ...any) { o.fault(format, args...) }
 func (o *Object) Done() error {
 	if o.v.Kind() == ObjectKind {
 		for _, m := range o.v.Members() {
-			if _, ok := o.read[m.Name]; !ok {
+			if !slices.Contains(o.read, m.Name) {
 				o.fault("member %s%s is not known here", o.path, shortened(m.Name))
 				break
 			}

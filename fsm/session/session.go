@@ -196,12 +196,15 @@ func (s *Session) merge(st *Step, n *Node) error {
 // already (the same branch twice in one millisecond) is refused: a tip is one node.
 func (s *Session) advance(n *Node, consumed []Hash, nodes Nodes) (*Session, *Node, error) {
 	tip := Tip{Hash: n.Hash(), State: n.State, Clock: n.Clock}
-	exists, err := nodes.HasNode(tip.Hash)
-	if err != nil {
-		return nil, nil, err
-	}
-	if exists {
-		return nil, nil, refuse(pci.RejectInvariantFailed, ReasonNodeExists)
+	// A step that consumes its parent cannot be made again: what is no tip any more never is one again.
+	if len(consumed) == 0 {
+		exists, err := nodes.HasNode(tip.Hash)
+		if err != nil {
+			return nil, nil, err
+		}
+		if exists {
+			return nil, nil, refuse(pci.RejectInvariantFailed, ReasonNodeExists)
+		}
 	}
 	next := *s
 	next.Tips = make([]Tip, 0, len(s.Tips)+1)

@@ -1,0 +1,64 @@
+package fsm
+
+import "github.com/bizra/bizra/fsm/store"
+
+// hotRecordsMax is how many records each of the two generations of [hot] holds: some tens of megabytes at most.
+const hotRecordsMax = 16 << 10
+
+// hot keeps the state records that Apply read or wrote lately, as the store has them: an agent, its
+// conduct and its session are read again with each of its proofs. It is exact, since whoever commits tells it what
+// was written, so that no outcome depends on what it holds. Two generations take the place of a list by age.
+type hot struct {
+	st         store.Getter
+	young, old map[string][]byte
+}
+
+func newHot(st store.Getter) *hot {
+	h := &hot{st: st}
+	h.clear()
+	return h
+}
+
+// clear forgets everything.
+func (h *hot) clear() { h.young, h.old = map[string][]byte{}, map[string][]byte{} }
+
+// Get implements [store.Getter].
+func (h *hot) Get(key []byte) ([]byte, error) {
+	if key[0] != keyState {
+		return h.st.Get(key)
+	}
+	b, ok := h.young[string(key)]
+	if !ok {
+		if b, ok = h.old[string(key)]; !ok {
+			var err error
+			if b, err = h.st.Get(key); err != nil {
+				return nil, err
+			}
+		}
+		h.put(key, b)
+	}
+	return append(make([]byte, 0, len(b)), b...), nil
+}
+
+func (h *hot) put(key, value []byte) {
+	if len(h.young) >= hotRecordsMax {
+		h.old, h.young = h.young, make(map[string][]byte, hotRecordsMax)
+	}
+	h.young[string(key)] = value
+}
+
+// committed takes up what was just written to the store.
+func (h *hot) committed(writes []store.Write) {
+	for i := range writes {
+		w := &writes[i]
+		if w.Key[0] != keyState {
+			continue
+		}
+		delete(h.old, string(w.Key))
+		if w.Delete {
+			delete(h.young, string(w.Key))
+			continue
+		}
+		h.put(w.Key, append(make([]byte, 0, len(w.Value)), w.Value...))
+	}
+}
