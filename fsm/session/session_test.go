@@ -8,6 +8,8 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/bizra/bizra/fsm/fate"
+	"github.com/bizra/bizra/fsm/ntu"
 	"github.com/bizra/bizra/fsm/session"
 	"github.com/bizra/bizra/internal/vectors"
 	"github.com/bizra/bizra/pci"
@@ -294,13 +296,16 @@ func FuzzParseNode(f *testing.F) {
 	})
 }
 
+// BenchmarkTransition takes steps that the layers have judged; their nodes' hashes are most of it.
 func BenchmarkTransition(b *testing.B) {
+	judged := session.Judged{NTU: &ntu.State{Belief: 0.8227412096, Entropy: 1.5246181361799331e-09, Potential: 0.8227412083},
+		Fate: &session.Scored{Scores: fate.Scores{Fidelity: 1, Accountability: 1, Transparency: 0.9999999999999999, Ethics: 0.95}, Composite: 0.9499999999999998}}
 	s, n := session.Open(session.Step{Agent: "a", Region: "region-1", Session: "0fe85c04-0000-4000-8000-ac5cda9b9ff0"})
 	nodes := book{n.Hash(): n}
 	b.ReportAllocs()
 	states := []session.State{session.Active, session.Suspended, session.Resumed}
 	for i := 0; b.Loop(); i++ {
-		st := session.Step{Type: session.Standard, StateHash: s.Tips[0].Hash, To: states[i%3], TimeMillis: int64(i)}
+		st := session.Step{Type: session.Standard, StateHash: s.Tips[0].Hash, To: states[i%3], TimeMillis: int64(i), Judged: judged}
 		next, _, err := s.Apply(&st, nodes)
 		if err != nil {
 			b.Fatal(err)
