@@ -113,8 +113,7 @@ func refusesAllButJoin(t *testing.T, h host.Host, n *proctest.Node) {
 	t.Helper()
 	tried := 0
 	for _, id := range p2p.Protocols() {
-		// The last two are not served where there is one region.
-		if id == p2p.ProtocolJoin || id == p2p.ProtocolAttest || id == p2p.ProtocolGossip {
+		if id == p2p.ProtocolJoin {
 			continue
 		}
 		if err := useStream(t, h, n, id); !gated(err) {

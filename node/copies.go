@@ -35,6 +35,7 @@ func (n *Node) startCopies() error {
 		return nil
 	}
 	copies, err := follow.NewCopies(follow.CopiesConfig{Host: n.host, Regions: regions, Open: n.openCopy, Discard: n.discardCopy, Peers: n.keeper.Foreign,
+		OnExecuted: n.executed, OnRefused: n.refused,
 		Metrics: n.registry, Logger: n.log})
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/bizra/bizra/api"
+	"github.com/bizra/bizra/consensus/attest/drive"
 	"github.com/bizra/bizra/consensus/follow"
 	"github.com/bizra/bizra/consensus/link"
 	"github.com/bizra/bizra/consensus/region"
@@ -50,6 +51,10 @@ type Node struct {
 	seals  atomic.Pointer[link.Seals]  // nil on a member
 	voters atomic.Pointer[link.Voters] // nil on a member
 
+	hears    hearsay
+	attest   atomic.Pointer[drive.Driver] // nil on a member
+	attested *attested
+
 	region   atomic.Pointer[region.Region] // nil on a member
 	follower atomic.Pointer[follow.Follower]
 	raft     atomic.Pointer[p2p.RaftPeers] // as of the last look
@@ -58,6 +63,7 @@ type Node struct {
 	starting   sync.Mutex // held while Raft starts; closing the replica waits for it
 	mu         sync.Mutex
 	stopMember func() error // under mu; nil on a voter
+	member     *member      // under mu; nil on a voter
 
 	ctx     context.Context // of everything that Close or a failure ends
 	cancel  context.CancelFunc
@@ -82,7 +88,7 @@ func Start(ctx context.Context, cfg Config) (n *Node, err error) {
 		return nil, err
 	}
 	n = &Node{cfg: cfg, home: home, log: cfg.Log.With("node", home.Identity.Name), started: time.Now(), registry: prometheus.NewRegistry(),
-		state: &state{}, feed: follow.NewFeed(0), failed: make(chan struct{})}
+		state: &state{}, feed: follow.NewFeed(0), attested: newAttested(), failed: make(chan struct{})}
 	n.state.onDocument = n.goBy
 	n.state.onFatal = func(err error) { go n.fail(err) } // its caller may hold the store's locks
 	n.ctx, n.cancel = context.WithCancel(context.Background())
@@ -92,7 +98,7 @@ func Start(ctx context.Context, cfg Config) (n *Node, err error) {
 			n = nil
 		}
 	}()
-	for _, up := range []func(context.Context) error{n.startHost, n.learnDocument, n.startKeeper, n.startServices, n.startHTTP} {
+	for _, up := range []func(context.Context) error{n.startHost, n.learnDocument, n.startKeeper, n.startServices, n.startGossip, n.startHTTP} {
 		if err := up(ctx); err != nil {
 			return n, fmt.Errorf("start node %s: %w", home.Identity.Name, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -102,21 +103,64 @@ func (n *Node) applied(_ uint64, res *fsm.Result) {
 	n.noteResult(res)
 }
 
-// member is a follower with the state that it feeds.
+// member is a follower with the state that it feeds. The follower's goroutine brings entries
+// and seals, and gossip's the certificates.
 type member struct {
 	*opened
-	view func() (*fsm.View, error)
+	view     func() (*fsm.View, error)
+	newest   func() ([]byte, bool) // the newest certificate of the region that was heard
+	elevated func(*fsm.Entry)      // told of each entry
+
+	applying sync.Mutex // held while the machine moves
 }
 
-func (m member) ApplySeal(s *fsm.Seal) error          { return m.machine.ApplySeal(s) }
-func (m member) OfferDocument(canonical []byte) error { return m.machine.OfferDocument(canonical) }
-func (m member) View() (*fsm.View, error)             { return m.view() }
+// OfferDocument implements [follow.Replica].
+func (m *member) OfferDocument(canonical []byte) error {
+	m.applying.Lock()
+	defer m.applying.Unlock()
+	return m.machine.OfferDocument(canonical)
+}
 
-func (m member) ApplyParsed(parsed []*fsm.Entry, entries [][]byte) error {
+// View implements [follow.Replica].
+func (m *member) View() (*fsm.View, error) { return m.view() }
+
+// ApplySeal implements [follow.Replica]. The certificate may have been quicker than the seal.
+func (m *member) ApplySeal(s *fsm.Seal) error {
+	m.applying.Lock()
+	defer m.applying.Unlock()
+	if err := m.machine.ApplySeal(s); err != nil {
+		return err
+	}
+	return m.certifyLocked()
+}
+
+// ApplyParsed implements [follow.Replica].
+func (m *member) ApplyParsed(parsed []*fsm.Entry, entries [][]byte) error {
+	m.applying.Lock()
+	defer m.applying.Unlock()
 	err := m.machine.ApplyParsed(parsed, entries)
 	if err == nil {
 		m.tellDocument()
+		for _, e := range parsed {
+			m.elevated(e)
+		}
 	}
+	return err
+}
+
+// certify records the newest certificate heard, if its seal is here.
+func (m *member) certify() error {
+	m.applying.Lock()
+	defer m.applying.Unlock()
+	return m.certifyLocked()
+}
+
+func (m *member) certifyLocked() error {
+	signed, ok := m.newest()
+	if !ok {
+		return nil
+	}
+	_, err := m.machine.ApplyCertificate(signed) // what it refuses comes too early, or is known
 	return err
 }
 
@@ -151,7 +195,8 @@ func (n *Node) startMember() error {
 		return err
 	}
 	n.feed.Advance(o.Size())
-	f, err := follow.New(follow.Config{Host: n.host, Region: n.home.Identity.Region, Replica: member{o, n.state.View}, Peers: n.regionPeers,
+	m := &member{opened: o, view: n.state.View, newest: n.ownCertificate, elevated: n.noteElevatedEntry}
+	f, err := follow.New(follow.Config{Host: n.host, Region: n.home.Identity.Region, Replica: m, Peers: n.regionPeers,
 		OnAdvance: n.feed.Advance, Metrics: n.registry, Logger: n.log})
 	if err != nil {
 		return errors.Join(err, o.Close())
@@ -171,7 +216,7 @@ func (n *Node) startMember() error {
 		return o.Close()
 	}
 	n.mu.Lock()
-	n.stopMember = stop
+	n.stopMember, n.member = stop, m
 	n.mu.Unlock()
 	return nil
 }
@@ -180,7 +225,7 @@ func (n *Node) startMember() error {
 func (n *Node) endMember() error {
 	n.mu.Lock()
 	stop := n.stopMember
-	n.stopMember = nil
+	n.stopMember, n.member = nil, nil
 	n.mu.Unlock()
 	if stop == nil {
 		return nil

@@ -52,7 +52,7 @@ func (n *Node) startServices(context.Context) (err error) {
 func (n *Node) closeReplica() error {
 	n.awaitStart()
 	n.awaitDuties()
-	errs := []error{n.closeCopies()}
+	errs := []error{n.closeAttest(), n.closeCopies()}
 	if v := n.voters.Load(); v != nil {
 		errs = append(errs, v.Close())
 	}
@@ -186,6 +186,10 @@ func (n *Node) noteResult(res *fsm.Result) {
 	if s := n.seals.Load(); s != nil && res.Seal != nil {
 		s.Sealed()
 	}
+	if d := n.attest.Load(); d != nil {
+		d.Applied(res)
+	}
+	n.noteElevated(res)
 	v := n.voters.Load()
 	if v != nil && res.VotersChanged {
 		v.Changed()

@@ -31,7 +31,7 @@ func (n *Node) voterStarted(r *region.Region) {
 
 func (n *Node) startDuties(r *region.Region) error {
 	seals, err := link.NewSeals(link.SealsConfig{Self: n.host.ID(), Voters: func() []peer.ID { return link.RaftVoters(r.Configuration()) },
-		Read: n.readStale, Ask: n.asker.Seals, OnDiverged: func(d *link.Divergence) { n.fail(d) }, Logger: n.log})
+		Read: n.readStale, Ask: n.asker.Seals, OnDiverged: func(d *link.Divergence) { n.fail(d) }, OnAgreed: n.agreed, Logger: n.log})
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,10 @@ func (n *Node) startDuties(r *region.Region) error {
 		return err
 	}
 	n.voters.Store(voters)
-	return n.startCopies()
+	if err := n.startCopies(); err != nil {
+		return err
+	}
+	return n.startAttest(r)
 }
 
 // learner keeps the addresses that an entry gives for a new voter where libp2p looks.
