@@ -82,8 +82,9 @@ type Handler struct {
 	// once, whoever brings it first. It is called by several goroutines and must be quick,
 	// a few milliseconds.
 	Judge func(ctx context.Context, t Topic, payload []byte) Judgement
-	// Deliver takes accepted messages one after the other, of all kinds on one goroutine.
-	// Nil: accepted messages are only passed on.
+	// Deliver takes accepted messages one after the other, of all kinds on one goroutine,
+	// and must return soon: meanwhile others wait, and so does Close. Nil: accepted messages
+	// are only passed on.
 	Deliver func(m Message)
 }
 

@@ -61,7 +61,7 @@ func newMetrics(r *Router) *metrics {
 	gauge("outbox_entries", "Announcements that are not done.", nil, func() float64 { n, _, _ := r.outbox.size(); return float64(n) })
 	gauge("outbox_bytes", "Their payloads.", nil, func() float64 { _, n, _ := r.outbox.size(); return float64(n) })
 	gauge("outbox_evicted", "Announcements that were given up because there were too many.", nil, func() float64 { _, _, n := r.outbox.size(); return float64(n) })
-	gauge("deliver_queue", "Accepted messages that wait to be delivered.", nil, func() float64 { return float64(len(r.deliver)) })
+	gauge("deliver_queue", "Accepted messages that wait to be delivered.", nil, func() float64 { return float64(r.deliver.size()) })
 	gauge("local_only", "1 while no other region is heard.", nil, func() float64 {
 		if r.LocalOnly().Local {
 			return 1

@@ -45,7 +45,7 @@ type Router struct {
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
-	deliver chan Message
+	deliver *delivery
 	wake    chan struct{}
 	// listeners counts what makes announcing again worth while: somebody new subscribed, or a queue was full.
 	listeners     atomic.Uint64
@@ -86,7 +86,7 @@ func New(h host.Host, access *p2p.Access, cfg Config) (*Router, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Router{cfg: cfg, host: h, access: access, streams: newStreams(), ctx: ctx, cancel: cancel,
-		deliver: make(chan Message, cfg.DeliverQueue), wake: make(chan struct{}, 1)}
+		deliver: newDelivery(cfg.DeliverQueue), wake: make(chan struct{}, 1)}
 	r.outbox, r.local = newOutbox(&r.cfg), newLocalOnly(&r.cfg, time.Now())
 	r.topics.joined = make(map[Topic]*joined)
 	r.standings.byPeer = make(map[peer.ID]*standing)
@@ -333,22 +333,9 @@ func (r *Router) enqueue(m Message) bool {
 	if r.handlers[m.Topic.Kind].Deliver == nil {
 		return true
 	}
-	select {
-	case r.deliver <- m:
-		return true
-	default:
+	if !r.deliver.put(m) {
 		r.metrics.dropped.WithLabelValues("deliver_queue").Inc()
 		return false
 	}
-}
-
-func (r *Router) deliverAll() {
-	for {
-		select {
-		case <-r.ctx.Done():
-			return
-		case m := <-r.deliver:
-			r.handlers[m.Topic.Kind].Deliver(m)
-		}
-	}
+	return true
 }

@@ -273,6 +273,7 @@ func TestAFullDeliveryQueueLosesNothingThatIsAnnouncedAgain(t *testing.T) {
 			if err := w.nodes["a"][0].router.Announce(certificates, fmt.Appendf(nil, "ok:a:%d", i), how); err != nil {
 				t.Fatal(err)
 			}
+			testnet.Pass(10 * time.Millisecond)
 		}
 		testnet.Pass(time.Second)
 		if got := gathered(t, registry, "bizra_gossip_dropped_total", "deliver_queue"); got != 3 {

@@ -73,7 +73,7 @@ func newHost(n *Network, id peer.ID, key crypto.PrivKey, index int) (*Host, erro
 // ID is the peer that the host is.
 func (h *Host) ID() peer.ID { return h.id }
 
-// Peerstore holds the keys, protocols and latencies of peers; addresses are the network's.
+// Peerstore holds the keys and latencies of peers; addresses and protocols are the network's.
 func (h *Host) Peerstore() peerstore.Peerstore { return h.store }
 
 // Addrs is the one address of the host.
@@ -120,11 +120,9 @@ func (h *Host) RemoveStreamHandler(p protocol.ID) {
 func (h *Host) tellProtocols(e event.EvtPeerProtocolsUpdated) {
 	for _, c := range h.connections() {
 		time.AfterFunc(c.latency, func() {
-			if c.far.host.connTo(h.id) == nil {
-				return
+			if c.far.host.connTo(h.id) != nil {
+				_ = c.far.host.emitters.protocols.Emit(e)
 			}
-			_ = c.far.host.store.SetProtocols(h.id, h.protocols()...)
-			_ = c.far.host.emitters.protocols.Emit(e)
 		})
 	}
 }
