@@ -110,7 +110,7 @@ type Config struct {
 
 	Heartbeat   time.Duration // of GossipSub, 1 s
 	SampleEvery time.Duration // how often behaviour is looked at, 2 s
-	ScoreEvery  time.Duration // how often scores are taken for [Router.Peers], 10 s
+	ScoreEvery  time.Duration // how often scores are taken for [Router.Standing], 10 s
 
 	// What one peer may send: bytes a second, and how many at once; 2 MiB and 8 MiB.
 	PeerBytesPerSecond, PeerBytesBurst int
