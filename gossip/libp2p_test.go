@@ -30,7 +30,7 @@ func TestOverRealHosts(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					defer h.Close()
+					t.Cleanup(func() { _ = h.Close() })
 					access, err := p2p.NewAccess(p2p.AccessConfig{Region: region, Logger: testnet.Quiet()})
 					if err != nil {
 						t.Fatal(err)
@@ -46,7 +46,7 @@ func TestOverRealHosts(t *testing.T) {
 					i := len(hosts)
 					r.Handle(Certificates, Handler{Judge: n.judge, Deliver: func(Message) { got[i].Add(1) }})
 					r.Start()
-					defer r.Close()
+					t.Cleanup(func() { _ = r.Close() })
 					hosts, routers = append(hosts, h), append(routers, r)
 				}
 			}
