@@ -223,6 +223,47 @@ func TestRightsThatChange(t *testing.T) {
 	})
 }
 
+// Nodes learn of a change at different times. One that subscribed before others knew that
+// it may is heard of again; one that stays subscribed after it may not is sent nothing.
+func TestRightsOnWhichNodesDisagree(t *testing.T) {
+	bubble(t, 2, 3, 1, func(t *testing.T, w *world) {
+		late := w.nodes["a"][3]
+		voters := testnet.IDs(w.Nodes["a"][:3])
+		var others atomic.Pointer[p2p.RaftPeers]
+		set := func(votes bool) {
+			peers := p2p.NewRaftPeers(voters, []peer.ID{late.Host.ID()})
+			if votes {
+				peers = p2p.NewRaftPeers(append(slices.Clone(voters), late.Host.ID()), nil)
+			}
+			others.Store(&peers)
+		}
+		set(true)
+		own := *others.Load() // late takes itself for a voter all the time
+		set(false)
+		w.SetRaft("a", func() p2p.RaftPeers { return own })
+		believes := late.Access
+		w.SetRaft("a", func() p2p.RaftPeers { return *others.Load() })
+		late.Access = believes
+		w.startAll()
+		for i, votes := range []bool{false, true, false} {
+			set(votes)
+			testnet.Pass(30 * time.Second)
+			payload := fmt.Sprintf("ok:a:%d", i)
+			if err := w.nodes["a"][0].router.Publish(Topic{Kind: Checkpoints}, []byte(payload)); err != nil {
+				t.Fatal(err)
+			}
+			testnet.Pass(10 * time.Second)
+			want := 0
+			if votes {
+				want = 1
+			}
+			if got := late.received(payload); got != want {
+				t.Errorf("step %d: while the others take it for a voter: %v, it got a checkpoint %d times, want %d", i, votes, got, want)
+			}
+		}
+	})
+}
+
 // What one peer sends beyond its bytes a second waits at its side.
 func TestBytesOfAPeerAreMetered(t *testing.T) {
 	bubble(t, 2, 3, 0, func(t *testing.T, w *world) {

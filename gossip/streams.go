@@ -26,7 +26,7 @@ func (g gate) SetStreamHandler(proto protocol.ID, handle network.StreamHandler) 
 	srv, err := p2p.ServeStream(g.Host, g.r.access, proto, p2p.Limits{ConcurrentMax: streamsMax, PerPeerMax: streamsPerPeerMax},
 		func(ctx context.Context, from peer.ID, s network.Stream) error {
 			m := &metered{Stream: s, ctx: ctx, limit: rate.NewLimiter(rate.Limit(g.r.cfg.PeerBytesPerSecond), g.r.cfg.PeerBytesBurst)}
-			defer g.r.streams.add(from, s)()
+			defer g.r.streams.add(from)()
 			handle(m)
 			return nil
 		})
@@ -58,23 +58,22 @@ func (m *metered) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// streams are the open inbound ones, to be ended when what they were told no longer holds.
+// streams remembers what was turned down on the open inbound ones.
 type streams struct {
 	mu   sync.Mutex
 	open map[peer.ID]*inbound
 }
 
 type inbound struct {
-	stream     network.Stream
 	turnedDown []Topic // that it wanted to subscribe to; it does not repeat it on this stream
 }
 
 func newStreams() *streams { return &streams{open: make(map[peer.ID]*inbound)} }
 
-func (s *streams) add(p peer.ID, in network.Stream) (remove func()) {
+func (s *streams) add(p peer.ID) (remove func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	entry := &inbound{stream: in}
+	entry := &inbound{}
 	s.open[p] = entry
 	return func() {
 		s.mu.Lock()
@@ -94,18 +93,6 @@ func (s *streams) turnDown(p peer.ID, topics []Topic) {
 	}
 }
 
-// renew ends the stream of a peer whose rights changed, so that it opens another and says
-// anew what it subscribes to.
-func (s *streams) renew(p peer.ID) {
-	s.mu.Lock()
-	in := s.open[p]
-	delete(s.open, p)
-	s.mu.Unlock()
-	if in != nil {
-		_ = in.stream.ResetWithError(network.StreamNoError)
-	}
-}
-
 // admitted lists the peers that were turned down and would not be now.
 func (s *streams) admitted(may func(peer.ID, Topic) bool) []peer.ID {
 	s.mu.Lock()
@@ -117,4 +104,17 @@ func (s *streams) admitted(may func(peer.ID, Topic) bool) []peer.ID {
 		}
 	}
 	return list
+}
+
+// renew ends the streams of gossip with a peer whose rights changed, in both directions;
+// GossipSub opens others. The peer then says anew what it subscribes to, and is taken out
+// of the meshes, which only the end of the stream towards it does.
+func (r *Router) renew(p peer.ID) {
+	for _, c := range r.host.Network().ConnsToPeer(p) {
+		for _, s := range c.GetStreams() {
+			if s.Protocol() == p2p.ProtocolGossip {
+				_ = s.ResetWithError(network.StreamNoError)
+			}
+		}
+	}
 }

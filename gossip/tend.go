@@ -88,7 +88,7 @@ func (r *Router) tend() {
 		}
 	}
 	for _, p := range r.streams.admitted(func(p peer.ID, t Topic) bool { return r.place(p).subscribes(t) }) {
-		r.streams.renew(p)
+		r.renew(p)
 	}
 	r.dropTrespassers()
 	r.greet()
@@ -107,7 +107,7 @@ func (r *Router) dropTrespassers() {
 	for t, j := range topics {
 		for _, p := range j.topic.ListPeers() {
 			if !r.place(p).subscribes(t) {
-				r.streams.renew(p)
+				r.renew(p)
 			}
 		}
 	}

@@ -265,6 +265,12 @@ func TestDigestsThatAreNotTaken(t *testing.T) {
 				t.Errorf("%s: %d bytes", name, len(c.payload))
 			}
 		}
+		// In its own region a member is known, and still does not speak for it.
+		for author, want := range map[*node]gossip.Verdict{voter: gossip.Accept, member: gossip.Ignore} {
+			if got := nodes["a"][0].service.judgeDigest(t.Context(), gossip.Topic{Kind: gossip.Digests}, mine(author, func(*digest) {})); got.Verdict != want {
+				t.Errorf("in its own region, node %d: %v, want %v", author.Index, got.Verdict, want)
+			}
+		}
 	})
 }
 
