@@ -93,13 +93,26 @@ func (m *Machine) rewritten(r *region, sorted []signed) (e *checkpoint.Evidence,
 		if err != nil {
 			return err
 		}
+		sound := int64(0) // what was voted for up to here the ledger has: each vote extends the one before
+		if last := r.bound(); last > 0 && last <= size {
+			same, err := sameRoot(v, &r.votes[len(r.votes)-1].Checkpoint)
+			if err != nil {
+				return err
+			}
+			if same {
+				sound = last
+			}
+		}
 		var first *signed
 		for i := range sorted {
 			n := &sorted[i]
 			if n.Size > size {
 				return nil
 			}
-			same, err := sameRoot(v, &n.Checkpoint)
+			same := n.Size <= sound && slices.ContainsFunc(r.votes, func(o signed) bool { return o.Checkpoint == n.Checkpoint })
+			if !same {
+				same, err = sameRoot(v, &n.Checkpoint)
+			}
 			switch {
 			case err != nil:
 				return err
@@ -143,23 +156,27 @@ func (m *Machine) heardCertificate(s *Statement) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	voted := func(n signed) bool { return n.Size == c.Size && n.Checkpoint != *c }
 	switch {
-	case c.Size == r.certified.Size && *c != r.certified, known != now && known != unknown && now != unknown:
+	// A ledger that has the larger one's root says what every prefix of it is; one that has the
+	// smaller one's root may go on otherwise.
+	case c.Size == r.certified.Size && *c != r.certified,
+		c.Size > r.certified.Size && now == agrees && known == differs, c.Size < r.certified.Size && now == differs && known == agrees:
 		return true, m.contradicted(r, s, AlarmCertificate, "two quorums certified what cannot both be true")
-	case now == differs:
+	case now == differs, slices.ContainsFunc(r.votes, voted):
 		if err := m.contradicted(r, s, AlarmForked, "a quorum certified another ledger than this region was shown"); err != nil {
 			return false, err
 		}
 	}
 	if c.Size <= r.certified.Size {
-		return now == differs, nil
+		return false, nil
 	}
 	r.certificate, r.certified = s.Note, *c
 	m.emit(Learned{Origin: r.name, Size: c.Size, Note: s.Note})
 	return true, m.examine(r)
 }
 
-// verdict is what the copy of a region's ledger, and the votes for it, say of a checkpoint.
+// verdict is what the copy of a region's ledger says of a checkpoint.
 type verdict uint8
 
 const (
@@ -171,11 +188,6 @@ const (
 func (m *Machine) verdict(r *region, c *checkpoint.Checkpoint) (is verdict, err error) {
 	if c.Size == 0 {
 		return unknown, nil
-	}
-	for _, n := range r.votes {
-		if n.Size == c.Size && n.Checkpoint != *c {
-			return differs, nil
-		}
 	}
 	err = m.readCopy(r, func(v *fsm.View) error {
 		same, err := sameRoot(v, c)

@@ -275,6 +275,9 @@ func TestSafetyAndProgress(t *testing.T) {
 			t.Errorf("%s happened %d times", what, total[what])
 		}
 	}
+	if n := total["alarm certificate"]; n != 0 {
+		t.Errorf("%d alarms of contradicting certificates, of which there were none", n)
+	}
 	if certificates < 100 {
 		t.Errorf("only %d certificates were made", certificates)
 	}
