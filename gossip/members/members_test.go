@@ -225,7 +225,7 @@ func TestBeatsThatAreNotTaken(t *testing.T) {
 func TestDigestsThatAreNotTaken(t *testing.T) {
 	bubble(t, 1, func(t *testing.T, w *testnet.Net, nodes map[string][]*node) {
 		watcher, voter, member := nodes["b"][0], nodes["a"][1], nodes["a"][3]
-		make := func(n *node, change func(*digest)) []byte {
+		mine := func(n *node, change func(*digest)) []byte {
 			key, err := p2p.NodeKey(n.Host.ID())
 			if err != nil {
 				t.Fatal(err)
@@ -249,14 +249,14 @@ func TestDigestsThatAreNotTaken(t *testing.T) {
 			payload []byte
 			want    gossip.Verdict
 		}{
-			"as it should be":          {make(voter, func(*digest) {}), gossip.Accept},
-			"as many as there may be":  {make(voter, names(DigestMembersMax, Left)), gossip.Accept},
-			"one more":                 {make(voter, names(DigestMembersMax+1, Left)), gossip.Reject},
-			"a state that is none":     {make(voter, names(1, Unknown)), gossip.Reject},
-			"from one who is no voter": {make(member, func(*digest) {}), gossip.Ignore},
-			"of another's region":      {make(voter, func(d *digest) { d.Region = "b" }), gossip.Ignore},
-			"of no region":             {make(voter, func(d *digest) { d.Region = "" }), gossip.Reject},
-			"older than the last":      {make(voter, func(d *digest) { d.Seq -= 100000 }), gossip.Ignore},
+			"as it should be":          {mine(voter, func(*digest) {}), gossip.Accept},
+			"as many as there may be":  {mine(voter, names(DigestMembersMax, Left)), gossip.Accept},
+			"one more":                 {mine(voter, names(DigestMembersMax+1, Left)), gossip.Reject},
+			"a state that is none":     {mine(voter, names(1, Unknown)), gossip.Reject},
+			"from one who is no voter": {mine(member, func(*digest) {}), gossip.Ignore},
+			"of another's region":      {mine(voter, func(d *digest) { d.Region = "b" }), gossip.Ignore},
+			"of no region":             {mine(voter, func(d *digest) { d.Region = "" }), gossip.Reject},
+			"older than the last":      {mine(voter, func(d *digest) { d.Seq -= 100000 }), gossip.Ignore},
 		} {
 			if got := watcher.service.judgeDigest(t.Context(), gossip.Topic{Kind: gossip.Digests}, c.payload); got.Verdict != c.want {
 				t.Errorf("%s: %v (%s), want %v", name, got.Verdict, got.Why, c.want)

@@ -151,7 +151,6 @@ func openDigest(payload []byte, fed string) (*digest, peer.ID, error) {
 const freshFor = 2 * time.Minute
 
 func fresh(seq uint64, now time.Time) bool {
-	at := uint64(max(0, now.UnixMilli()))
-	span := uint64(freshFor.Milliseconds())
-	return seq <= at+span && seq+span >= at
+	off := time.UnixMilli(int64(min(seq, 1<<50))).Sub(now)
+	return off.Abs() <= freshFor
 }

@@ -66,7 +66,7 @@ func (s *signers) elevate(agent, name string, potential float64, observations, a
 // twin keeps all and sorts, which is slow and plain.
 type twin []*pci.Envelope
 
-func (tw twin) names(max, perAgent int) []string {
+func (tw twin) names(most, perAgent int) []string {
 	type one struct {
 		env    *pci.Envelope
 		p      pattern.Pattern
@@ -99,7 +99,7 @@ func (tw twin) names(max, perAgent int) []string {
 	var names []string
 	of := make(map[string]int)
 	for _, o := range all {
-		if of[o.env.Sender.AgentID]++; of[o.env.Sender.AgentID] <= perAgent && len(names) < max {
+		if of[o.env.Sender.AgentID]++; of[o.env.Sender.AgentID] <= perAgent && len(names) < most {
 			names = append(names, o.env.Sender.AgentID+"/"+o.p.Name)
 		}
 	}
