@@ -8,6 +8,7 @@ import (
 
 	"github.com/bizra/bizra/consensus/attest"
 	"github.com/bizra/bizra/consensus/attest/drive"
+	"github.com/bizra/bizra/consensus/certificate"
 	"github.com/bizra/bizra/consensus/follow"
 	"github.com/bizra/bizra/consensus/region"
 	"github.com/bizra/bizra/fsm"
@@ -69,7 +70,19 @@ func (n *Node) executed(origin string, _ *fsm.Seal) {
 // refused is told that a region serves what re-execution refuses.
 func (n *Node) refused(r *follow.Refused) {
 	if d := n.attest.Load(); d != nil && r.Most() {
-		d.Diverged(r.Origin, r.Code, r.Detail)
+		d.Diverged(r.Origin, refusalOf(r.Code), r.Detail)
+	}
+}
+
+// refusalOf gives what a region says, signed, of what its copy found.
+func refusalOf(code string) string {
+	switch code {
+	case follow.RefusedTime:
+		return certificate.RefusedTime
+	case follow.RefusedSignature, follow.RefusedForm:
+		return certificate.RefusedEntry
+	default:
+		return certificate.RefusedDiverged
 	}
 }
 

@@ -60,6 +60,9 @@ func (n *Node) newRegion() (*region.Region, error) {
 			return nil, err
 		}
 		n.feed.Advance(o.Size())
+		if d := n.attest.Load(); d != nil {
+			d.Restored() // a snapshot has come in
+		}
 		return o, nil
 	}
 	cfg.VerifyState = func(dir string) (uint64, error) { return verifyState(n.ctx, dir, n.Document(), own.Name, n.log) }

@@ -33,7 +33,7 @@ func newMetrics(region string, status func() attest.Status) *metrics {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(prometheus.BuildFQName(namespace, subsystem, name), help, labels, own)
 	}
-	return &metrics{status: status,
+	m := &metrics{status: status,
 		latency: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: namespace, Subsystem: subsystem, Name: "certificate_seconds", ConstLabels: own,
 			Help:    "From when a majority of the own voters agreed on a seal until a certificate that covers it was recorded.",
 			Buckets: []float64{.025, .05, .1, .15, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}}),
@@ -51,6 +51,10 @@ func newMetrics(region string, status func() attest.Status) *metrics {
 		refuses:         desc("refused_by", "1 where another region refuses an own checkpoint.", "of"),
 		no:              desc("refusing", "1 where this region refuses a checkpoint of another.", "of"),
 	}
+	for _, kind := range []attest.AlarmKind{attest.AlarmEvidence, attest.AlarmCertificate, attest.AlarmForked, attest.AlarmRefused, attest.AlarmRefuses} {
+		m.alarms.WithLabelValues(string(kind)) // shown as 0 rather than missing
+	}
+	return m
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
