@@ -71,6 +71,9 @@ func (m *Machine) saveConduct(id string, c *conduct) (err error) {
 // measuredAt is the measured SNR at a log time: each minute takes it 5 % of the way back to 1.
 func (c *conduct) measuredAt(t int64) float64 {
 	deficit := 1 - c.Measured
+	if deficit == 0 {
+		return 1
+	}
 	for range min(t/minuteMillis-c.Minute, recoveryMinutesMax) {
 		deficit = exact.Mul(measuredFactor, deficit)
 	}

@@ -89,7 +89,7 @@ func TestGovernanceNumbers(t *testing.T) {
 	for name, value := range map[string]any{"after": b.After, "throttle_below": b.ThrottleBelow, "restore_above": b.RestoreAbove, "mute_after": b.MuteAfter,
 		"mute_below": b.MuteBelow, "probation_failures": b.ProbationFailures, "throttled_per_minute": b.ThrottledPerMinute,
 		"mute_ms": fmt.Sprintf("%d minutes", b.MuteMillis/60_000), "mute_ms_max": fmt.Sprintf("%d hour", b.MuteMillisMax/3_600_000)} {
-		if want := fmt.Sprintf("`%s` (%v)", name, value); !strings.Contains(string(doc), want) {
+		if want := fmt.Sprintf("%#q (%v)", name, value); !strings.Contains(string(doc), want) {
 			t.Errorf("the document does not say %s", want)
 		}
 	}

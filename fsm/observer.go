@@ -28,7 +28,7 @@ const (
 func Layers() []Layer {
 	all := make([]Layer, layerCount)
 	for i := range all {
-		all[i] = Layer(i) //nolint:gosec // a handful
+		all[i] = Layer(i)
 	}
 	return all
 }

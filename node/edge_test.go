@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -54,7 +55,7 @@ func TestEdgeHoldsBackLimitedAgents(t *testing.T) {
 				t.Errorf("%s: %d pass, want %d", c.name, n, c.want)
 			}
 		}
-		time.Sleep(3 * time.Second)
+		<-time.After(3 * time.Second)
 		e.set(limited) // which must not fill the bucket
 		if n := passes(a, heldBurst); n != 3*heldPerSecond {
 			t.Errorf("after 3 s %d pass", n)
@@ -73,7 +74,7 @@ func TestLimitedAgentIsShownAndHeldBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = n.Close(t.Context()) })
+	t.Cleanup(func() { _ = n.Close(t.Context()) }) // once more where the test came that far
 	awaitReady(t, n)
 	now := time.Now().UnixMilli()
 	submit := func(envs ...*pci.Envelope) (receipts []fsm.Receipt) {
@@ -125,7 +126,6 @@ func TestLimitedAgentIsShownAndHeldBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer shown.Close()
 	record, err := shown.Agent("alice")
 	if err != nil || record.Refused != int64(counts["refused"]) || record.Accepted != 1 || record.Breaker == "clear" || record.DecidedAt == "" || record.MeasuredSNR > 0.6 {
 		t.Errorf("agent %+v, %v", record, err)
@@ -153,4 +153,26 @@ func TestLimitedAgentIsShownAndHeldBack(t *testing.T) {
 	if len(want) != 0 {
 		t.Errorf("no metrics %v", want)
 	}
+	// A node that begins to lead knows whom to hold back before it hears of the next decision.
+	if err := errors.Join(shown.Close(), n.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Start(t.Context(), Config{Home: dir, Listen: []string{"/ip4/127.0.0.1/tcp/0"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = again.Close(t.Context()) })
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(time.Minute); again.edge.len() != 1; <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("after a restart %d agents are held back", again.edge.len())
+		}
+	}
+}
+
+func (e *edge) len() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.held)
 }

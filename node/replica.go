@@ -68,8 +68,21 @@ func (n *Node) newRegion() (*region.Region, error) {
 	cfg.VerifyState = func(dir string) (uint64, error) { return verifyState(n.ctx, dir, n.Document(), own.Name, n.log) }
 	cfg.PeerPhase, cfg.PeerClock = n.asker.FoundingOf, n.asker.Clock
 	cfg.OnFailure, cfg.OnApplied, cfg.Vouched = n.fail, n.applied, n.vouched
-	cfg.Hooks = n.metrics.hooks()
+	cfg.Hooks = n.hooks()
 	return region.New(cfg)
+}
+
+// hooks are the metrics', and what a node does that begins to lead: it learns whom to hold back.
+func (n *Node) hooks() region.Hooks {
+	h := n.metrics.hooks()
+	count := h.Leading
+	h.Leading = func(leading bool) {
+		count(leading)
+		if leading {
+			n.refreshEdge()
+		}
+	}
+	return h
 }
 
 // runVoter starts Raft and leaves it running; the node fails with it.
