@@ -26,7 +26,7 @@ TOOL := $(GO) tool -modfile=tools/go.mod
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
 	@echo
 	@echo "  Set on the command line: TEST_TIMEOUT FUZZTIME BENCH BENCH_PACKAGES BENCH_COUNT BENCH_BASE RACE_PACKAGES COVER_MIN MODEL_CASES"
 
@@ -59,6 +59,10 @@ fuzz: ## Run each fuzz target for FUZZTIME (20s)
 .PHONY: model
 model: ## Check the model of attestation (needs spin and a C compiler)
 	tools/model.sh $(MODEL_CASES)
+
+.PHONY: processors
+processors: ## Compute the same log as amd64 v1, amd64 v3 and arm64 (needs qemu-user): the same bytes everywhere
+	@GO='$(GO)' tools/processors.sh
 
 .PHONY: bench
 bench: ## Run the benchmarks; BENCH_BASE=FILE compares with an earlier run
