@@ -39,6 +39,10 @@ build: ## Build the programs into bin/
 test: ## Run every test
 	$(GO) test -timeout $(TEST_TIMEOUT) ./...
 
+.PHONY: soak
+soak: ## What tries longer than `make test` to break the promises (some 20 minutes)
+	BIZRA_OPERATIONS=200000 $(GO) test -count=1 -timeout 60m -v -run '^TestLinearizable$$' ./consensus/region
+
 .PHONY: race
 race: ## Run the tests of what is concurrent under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -timeout $(TEST_TIMEOUT) $(RACE_PACKAGES)

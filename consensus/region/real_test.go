@@ -26,6 +26,7 @@ type realRegion struct {
 	t     *testing.T
 	fed   *testfed.Federation
 	nodes []*realNode
+	tune  []func(n *realNode, cfg *Config)
 
 	mu      sync.Mutex
 	refused []error
@@ -77,9 +78,9 @@ func verifyReal(dir string) (uint64, error) {
 	return index, errors.Join(m.Close(), st.Close())
 }
 
-func newReal(t *testing.T) *realRegion {
+func newReal(t *testing.T, tune ...func(n *realNode, cfg *Config)) *realRegion {
 	t.Helper()
-	c := &realRegion{t: t, fed: testfed.New(1, 3, testfed.Open)}
+	c := &realRegion{t: t, fed: testfed.New(1, 3, testfed.Open), tune: tune}
 	var hosts []host.Host
 	for range 3 {
 		hosts = append(hosts, newHost(t))
@@ -131,7 +132,7 @@ func (c *realRegion) prepare(n *realNode) *Region {
 	for _, o := range c.nodes {
 		founders = append(founders, o.id)
 	}
-	r, err := New(Config{Home: n.home, Network: HostNetwork(n.host, n.access), Founders: founders, Document: c.fed.Document.Canonical(),
+	cfg := Config{Home: n.home, Network: HostNetwork(n.host, n.access), Founders: founders, Document: c.fed.Document.Canonical(),
 		OpenState: func(dir string) (StateMachine, error) {
 			n.opened++
 			return openReal(dir)
@@ -150,7 +151,11 @@ func (c *realRegion) prepare(n *realNode) *Region {
 		SnapshotEntries: 30, TrailingEntries: 5, SealInterval: 50 * time.Millisecond, PhaseInterval: 20 * time.Millisecond,
 		OnFailure: func(err error) { n.mu.Lock(); n.failure = err; n.mu.Unlock() },
 		Hooks:     Hooks{RPCRefused: func(_ raft.ServerID, err error) { c.mu.Lock(); c.refused = append(c.refused, err); c.mu.Unlock() }},
-	})
+	}
+	for _, tune := range c.tune {
+		tune(n, &cfg)
+	}
+	r, err := New(cfg)
 	if err != nil {
 		c.t.Fatal(err)
 	}
