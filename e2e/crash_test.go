@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/bizra/bizra/client"
+	"github.com/bizra/bizra/consensus/region"
 	"github.com/bizra/bizra/internal/proctest"
 	"github.com/bizra/bizra/internal/workload"
 )
@@ -116,7 +118,22 @@ func checkRetries(t *testing.T, r *proctest.Region, acked []workload.Acked) {
 
 func TestAllAreKilledAndStartAgain(t *testing.T) {
 	t.Parallel()
-	r := found(t)
+	allAreKilled(t)
+}
+
+// The same with Raft's log in raft-wal.
+func TestAllAreKilledWithTheLogInWAL(t *testing.T) {
+	t.Parallel()
+	r := allAreKilled(t, "--log-store", string(region.LogInWAL))
+	for _, v := range r.Voters {
+		if !exists(filepath.Join(v.Home, "raft", "log-in-wal")) {
+			t.Errorf("%s has its log elsewhere: the test does not test", v.Name)
+		}
+	}
+}
+
+func allAreKilled(t *testing.T, flags ...string) *proctest.Region {
+	r := found(t, flags...)
 	var record workload.Record
 	agents := []*workload.Agent{r.Agent("agent-a", &record, r.Voters...), r.Agent("agent-b", &record, rotated(r.Voters, 1)...)}
 	for round := range 2 {
@@ -143,6 +160,7 @@ func TestAllAreKilledAndStartAgain(t *testing.T) {
 	checkVoters(t, r.Voters, acked)
 	checkRetries(t, r, acked)
 	checkDisks(t, r, r.Voters, acked)
+	return r
 }
 
 // TestLeaderThatHangs stops the leader's process where it is, as a machine that hangs

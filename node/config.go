@@ -25,7 +25,7 @@ type Config struct {
 	Witnesses []Witness
 
 	// Raft's times and limits; the zero value takes consensus/region's defaults. Only its
-	// durations and counts are read.
+	// durations, counts and LogKind are read.
 	Raft region.Config
 	API  api.Config // Registry, Log and Origin are the node's own
 

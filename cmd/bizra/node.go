@@ -50,6 +50,7 @@ the others are told where it is with --join. Later starts need no --join.`,
 	c.Flags().Bool("port-map", false, "ask the router for a port (UPnP, NAT-PMP)")
 	c.Flags().String("http", httpDefault, "address of the HTTP interface; \"\" for none")
 	c.Flags().StringArray("join", nil, "multiaddr with /p2p/ID of a node of the federation; may be repeated")
+	c.Flags().String("log-store", "", "where a new voter keeps its Raft log: bolt (default) or wal; move it later with \"bizra migrate log\"")
 	c.Flags().String("pin", "", "digest that the federation document must have")
 	c.Flags().StringArray("reader", nil, "public key that may read the ledger's entries over HTTP (see `bizra token`); may be repeated")
 	c.Flags().Bool("open-entries", false, "let anybody who reaches the HTTP address read entries, payloads included")
@@ -109,6 +110,11 @@ func nodeConfig(cmd *cobra.Command) (cfg node.Config, err error) {
 	if err := errors.Join(errs[:]...); err != nil {
 		return cfg, err
 	}
+	kind, err := region.ParseLogKind(cmd.Flags().Lookup("log-store").Value.String())
+	if err != nil {
+		return cfg, usagef("--log-store: %w", err)
+	}
+	cfg.Raft.LogKind = kind
 	if pin := cmd.Flags().Lookup("pin").Value.String(); pin != "" {
 		b, err := hex.DecodeString(pin)
 		if err != nil || len(b) != 32 {

@@ -81,7 +81,7 @@ The environment variable BIZRA_NODE names the node to talk to where --node does 
   echo '{"action":"session.open","data":{"session":"s1"}}' | bizra submit --key agent.key
   bizra session show s1`,
 		newKeygenCommand(), newFederationCommand(), newAgentCommand(), newSubmitCommand(), newSessionCommand(),
-		newConstitutionCommand(), newStatusCommand(), newPeersCommand(), newVoterCommand(), newVerifyCommand(), newTokenCommand(), newNodeCommand(), newDevCommand(), newFsckCommand(), newVersionCommand())
+		newConstitutionCommand(), newStatusCommand(), newPeersCommand(), newVoterCommand(), newVerifyCommand(), newTokenCommand(), newNodeCommand(), newDevCommand(), newFsckCommand(), newMigrateCommand(), newVersionCommand())
 	root.PersistentFlags().Bool("json", false, "print JSON, errors too")
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })

@@ -29,7 +29,9 @@ type Config struct {
 	OpenState func(dir string) (StateMachine, error)
 	// VerifyState checks the state that another voter sent (state root, ledger root) and tells its applied index.
 	VerifyState func(dir string) (applied uint64, err error)
-	// OpenLog opens Raft's log in a directory. Default: OpenBolt.
+	// LogKind is where Raft's log is kept; see [LogKind].
+	LogKind LogKind
+	// OpenLog opens Raft's log in a directory. Default: what LogKind says.
 	OpenLog func(dir string) (LogBacking, error)
 
 	// PeerPhase asks another founding voter how far its founding is; see [Region.Phase].
@@ -116,11 +118,12 @@ func (c Config) withDefaults() Config {
 	if c.TrailingEntries == 0 {
 		c.TrailingEntries = 16384
 	}
-	if c.OpenLog == nil {
-		c.OpenLog = OpenBolt
-	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.OpenLog == nil {
+		kind, logger := c.LogKind, c.Logger
+		c.OpenLog = func(dir string) (LogBacking, error) { return OpenLog(dir, kind, logger) }
 	}
 	if c.OnApplied == nil {
 		c.OnApplied = func(uint64, *fsm.Result) {}
@@ -173,6 +176,9 @@ func (c Config) validate() error {
 		return missing("PeerPhase")
 	case c.PeerClock == nil && len(c.Founders) > 1:
 		return missing("PeerClock")
+	}
+	if _, err := ParseLogKind(string(c.LogKind)); err != nil {
+		return fmt.Errorf("region: LogKind: %w", err)
 	}
 	if i := slices.Index(c.Founders, ""); i >= 0 {
 		return fmt.Errorf("region: Founders[%d] is empty", i)

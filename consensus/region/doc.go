@@ -11,8 +11,9 @@
 // It does not verify signatures (its caller does, once), does not decide what a proof means (package fsm does), and changes no
 // voters on its own.
 //
-// A home holds raft/ (log and votes, bolt), state/ (the state machine's store), snapshots/ (the pointer, and snapshots on their
-// way in or out), and at most one of the marker files founding and added (see founding.go).
+// A home holds raft/ (votes in bolt; the log in bolt or a write-ahead log, see [LogKind]), state/ (the state machine's store),
+// snapshots/ (the pointer, and snapshots on their way in or out), and at most one of the marker files founding and added (see
+// founding.go).
 //
 // Start with [New] and [Region.Start]; end with [Region.Close], which waits for everything that was started.
 //

@@ -112,6 +112,9 @@ func newLinearRun(t *testing.T, target int) *linearRun {
 		l.renew(i)
 	}
 	l.c = newReal(t, func(n *realNode, cfg *Config) {
+		if n.id == cfg.Founders[0] {
+			cfg.LogKind = LogInWAL // the others have theirs in bolt
+		}
 		cfg.Network = &cutNetwork{cfg.Network, l.cuts}
 		cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.LeaseTimeout = 500*time.Millisecond, 500*time.Millisecond, 400*time.Millisecond
 		cfg.RPCTimeout, cfg.TransferTimeout = 2*time.Second, 2*time.Second
@@ -381,7 +384,7 @@ func (l *linearRun) show(session string) {
 	l.c.t.Logf("open %s in a browser", f.Name())
 }
 
-// TestLinearizable drives a region as it runs (libp2p, bolt, Pebble) through lost leaders and partitions, one-way ones too, while
+// TestLinearizable drives a region as it runs (libp2p, bolt or raft-wal, Pebble) through lost leaders and partitions, one-way ones too, while
 // 16 clients step and read the same sessions, and has porcupine look for an order that explains what they saw.
 //
 // BIZRA_SEED repeats the draws, BIZRA_OPERATIONS asks for more operations (`make soak`: 200,000).

@@ -147,6 +147,10 @@ func (w *watched) IsMonotonic() bool {
 // That boundary is needed by a follower whose own log differed from a snapshot that it received (hashicorp/raft #697): Raft goes
 // on with the entry after the snapshot and first asks the log for the term of the snapshot's last entry. With a wrong or no
 // answer the leader would send the snapshot again, for ever.
+//
+// Where the store keeps no gaps (raft-wal), Raft removes every entry when it has installed a snapshot, and yet goes on to believe
+// that its log ends where it did: it would vouch for entries after the snapshot that are gone. So what comes after the snapshot is
+// kept, as it is in other stores; align has seen to it that there is no gap.
 type logStore struct {
 	*watched
 	cache   *raft.LogCache
@@ -155,6 +159,7 @@ type logStore struct {
 	stored func(commands bool)
 
 	boundary atomic.Pointer[boundary]
+	keep     atomic.Uint64 // what is after this index outlives Raft's next removal of everything; 0 if nothing is to
 }
 
 type boundary struct{ index, term uint64 }
@@ -198,6 +203,7 @@ func (l *logStore) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Lo
 
 // StoreLogs implements raft.LogStore.
 func (l *logStore) StoreLogs(logs []*raft.Log) error {
+	l.keep.Store(0)
 	if err := l.cache.StoreLogs(logs); err != nil {
 		return err
 	}
@@ -210,7 +216,34 @@ func (l *logStore) StoreLogs(logs []*raft.Log) error {
 }
 
 // DeleteRange implements raft.LogStore.
-func (l *logStore) DeleteRange(first, last uint64) error { return l.cache.DeleteRange(first, last) }
+func (l *logStore) DeleteRange(first, last uint64) error {
+	if keep := l.keep.Load(); keep > 0 {
+		end, err := l.LastIndex()
+		if err != nil {
+			return err
+		}
+		if last >= end { // not a snapshot of our own that cuts the log, which leaves the end
+			l.keep.Store(0)
+			last = keep
+		}
+		if first > last {
+			return nil
+		}
+	}
+	return l.cache.DeleteRange(first, last)
+}
+
+// installed is align for a snapshot that Raft has just received.
+func (l *logStore) installed(p *pointer) error {
+	if err := l.align(p); err != nil {
+		return err
+	}
+	last, err := l.LastIndex()
+	if err == nil && last > p.Index && l.IsMonotonic() {
+		l.keep.Store(p.Index)
+	}
+	return err
+}
 
 // SetUint64 implements raft.StableStore. Raft panics when its term cannot be written; see GetLog.
 func (l *logStore) SetUint64(key []byte, value uint64) error {

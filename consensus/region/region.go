@@ -183,7 +183,7 @@ func (r *Region) startRaft() error {
 
 // aligned makes the log fit a received snapshot, and counts as holding something.
 func (r *Region) aligned(p *pointer) error {
-	if err := r.logs.align(p); err != nil {
+	if err := r.logs.installed(p); err != nil {
 		return err
 	}
 	r.held(true)

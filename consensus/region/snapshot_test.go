@@ -71,51 +71,60 @@ func TestSnapshotBringsAFollowerUp(t *testing.T) {
 }
 
 // hashicorp/raft #697: a follower whose log differs from the snapshot that it needs. Without the boundary of logstore.go the
-// leader sends it the snapshot for ever.
+// leader sends it the snapshot for ever. With raft-wal it is not the boundary alone: see logStore.
 func TestDivergedFollowerIsBroughtUpOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, 3, func(id raft.ServerID, cfg *Config) {
-			smallSnapshots(id, cfg)
-			cfg.InFlightMax = 500
+	for _, kind := range []LogKind{LogInBolt, LogInWAL} {
+		t.Run(string(kind), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { divergedFollower(t, kind) })
 		})
-		c.net.resets = true // else what was sent before the heal sets the follower right
-		c.start()
-		old := c.leader(10 * time.Second)
-		first := old.current().Status().LastIndex
-		c.net.isolate(old.id, c.ids, true)
-		// Entries that only the isolated leader has, many enough to reach beyond the snapshot to come.
-		for i := range 200 {
-			go func() { _ = old.propose(5*time.Second, fmt.Sprintf("never committed %d", i)) }()
-			<-time.After(2 * time.Millisecond)
+	}
+}
+
+func divergedFollower(t *testing.T, kind LogKind) {
+	c := newCluster(t, 3, func(id raft.ServerID, cfg *Config) {
+		smallSnapshots(id, cfg)
+		cfg.InFlightMax = 500
+		if kind == LogInWAL {
+			cfg.OpenLog, cfg.LogKind = nil, kind
 		}
-		own := old.current().Status().LastIndex
-		l := c.leader(10 * time.Second)
-		c.fill(l, "committed", first+25)
-		at := l.current().Status().SnapshotIndex
-		if own <= at {
-			t.Fatalf("the isolated leader's log goes to %d, the snapshot to %d: the test does not test", own, at)
-		}
-		opened := old.opens()
-		c.net.heal()
-		entries := c.agree(30 * time.Second)
-		if slices.ContainsFunc(entries, func(e string) bool { return strings.HasPrefix(e, "never") }) {
-			t.Error("an entry that was never committed is in the ledger")
-		}
-		if old.opens() == opened {
-			t.Errorf("it received no snapshot (its own log went to %d, the snapshot to %d): the test does not test", own, at)
-		}
-		for i := range 10 {
-			if err := l.propose(time.Second, fmt.Sprintf("after %d", i)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		c.agree(5 * time.Second)
-		<-time.After(3 * time.Second)
-		if got := old.opens() - opened; got > 2 {
-			t.Errorf("it was sent the snapshot %d times", got)
-		}
-		c.stop()
 	})
+	c.net.resets = true // else what was sent before the heal sets the follower right
+	c.start()
+	old := c.leader(10 * time.Second)
+	first := old.current().Status().LastIndex
+	c.net.isolate(old.id, c.ids, true)
+	// Entries that only the isolated leader has, many enough to reach beyond the snapshot to come.
+	for i := range 200 {
+		go func() { _ = old.propose(5*time.Second, fmt.Sprintf("never committed %d", i)) }()
+		<-time.After(2 * time.Millisecond)
+	}
+	own := old.current().Status().LastIndex
+	l := c.leader(10 * time.Second)
+	c.fill(l, "committed", first+25)
+	at := l.current().Status().SnapshotIndex
+	if own <= at {
+		t.Fatalf("the isolated leader's log goes to %d, the snapshot to %d: the test does not test", own, at)
+	}
+	opened := old.opens()
+	c.net.heal()
+	entries := c.agree(30 * time.Second)
+	if slices.ContainsFunc(entries, func(e string) bool { return strings.HasPrefix(e, "never") }) {
+		t.Error("an entry that was never committed is in the ledger")
+	}
+	if old.opens() == opened {
+		t.Errorf("it received no snapshot (its own log went to %d, the snapshot to %d): the test does not test", own, at)
+	}
+	for i := range 10 {
+		if err := l.propose(time.Second, fmt.Sprintf("after %d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.agree(5 * time.Second)
+	<-time.After(3 * time.Second)
+	if got := old.opens() - opened; got > 2 {
+		t.Errorf("it was sent the snapshot %d times", got)
+	}
+	c.stop()
 }
 
 // lab is a snapshot store with a fake state beside it, without Raft.
