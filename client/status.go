@@ -26,6 +26,14 @@ type Status struct {
 	Ledger     LedgerStatus   `json:"ledger"`
 	Breakers   BreakerCounts  `json:"breakers"`          // agents that the region holds back
 	Regions    []RegionStatus `json:"regions,omitempty"` // the others, on a voter
+	Disk       *DiskStatus    `json:"disk,omitempty"`    // of a voter
+}
+
+// DiskStatus is how much room a voter's home has.
+type DiskStatus struct {
+	FreeBytes int64 `json:"free_bytes"`
+	MinBytes  int64 `json:"min_bytes"` // below which it takes no proofs when it leads; negative: never
+	Low       bool  `json:"low"`       // it takes none now
 }
 
 // DocumentStatus names the federation document in force.

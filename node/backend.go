@@ -71,10 +71,12 @@ func apiError(err error) error {
 	var over *link.OverloadedError
 	var busy *region.OverloadedError
 	switch {
+	case errors.As(err, &over) && over.NoRoom:
+		return &api.Unavailable{Reason: over.Reason, RetryAfter: over.RetryAfter, Err: err}
 	case errors.As(err, &over):
 		return &api.Overloaded{Reason: over.Reason, RetryAfter: over.RetryAfter}
 	case errors.As(err, &busy):
-		return &api.Overloaded{Reason: busy.Error(), RetryAfter: busy.RetryAfter}
+		return &api.Overloaded{Reason: busy.Reason(), RetryAfter: busy.RetryAfter}
 	case errors.Is(err, link.ErrUnknownOutcome), errors.Is(err, region.ErrUnknownOutcome):
 		return &api.Unavailable{Reason: "it is not known whether the proof was committed: send the same envelope again, which is safe and tells", Err: err}
 	case errors.Is(err, link.ErrUnavailable), errors.Is(err, region.ErrNotLeader), errors.Is(err, region.ErrNotFounded),

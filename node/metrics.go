@@ -82,6 +82,12 @@ func newMetrics(n *Node) *metrics {
 		}
 		return float64(free)
 	})
+	gauge("disk", "low", "1 while the disk is so full that this node takes no proofs when it leads.", status(func(s region.Status) float64 {
+		if s.DiskLow {
+			return 1
+		}
+		return 0
+	}))
 	return m
 }
 

@@ -84,6 +84,7 @@ func (n *Node) Status() (*client.Status, error) {
 		s.Raft = client.RaftStatus{State: strings.ToLower(st.Role), Term: st.Term, Leader: leader, LastIndex: st.LastIndex,
 			CommitIndex: st.CommitIndex, AppliedIndex: st.AppliedIndex}
 		s.Voters = n.voterStatus(names, st.Servers, string(st.Leader))
+		s.Disk = &client.DiskStatus{FreeBytes: st.FreeBytes, MinBytes: st.DiskFreeMin, Low: st.DiskLow}
 	} else {
 		s.Raft.State = "none"
 		voters, _ := n.desiredVoters() // none before the first entry

@@ -26,6 +26,7 @@ const (
 	listenTCP     = "/ip4/0.0.0.0/tcp/4420"
 	listenQUIC    = "/ip4/0.0.0.0/udp/4420/quic-v1"
 	shutdownGrace = 30 * time.Second
+	minFreeMax    = 1 << 30 // MiB
 )
 
 func newNodeCommand() *cobra.Command {
@@ -51,6 +52,7 @@ the others are told where it is with --join. Later starts need no --join.`,
 	c.Flags().String("http", httpDefault, "address of the HTTP interface; \"\" for none")
 	c.Flags().StringArray("join", nil, "multiaddr with /p2p/ID of a node of the federation; may be repeated")
 	c.Flags().String("log-store", "", "where a new voter keeps its Raft log: bolt (default) or wal; move it later with \"bizra migrate log\"")
+	c.Flags().Int64("min-free", 512, "MiB that must be free on the home's disk for the node to take proofs when it leads; 0: any number")
 	c.Flags().String("pin", "", "digest that the federation document must have")
 	c.Flags().StringArray("reader", nil, "public key that may read the ledger's entries over HTTP (see `bizra token`); may be repeated")
 	c.Flags().Bool("open-entries", false, "let anybody who reaches the HTTP address read entries, payloads included")
@@ -115,6 +117,16 @@ func nodeConfig(cmd *cobra.Command) (cfg node.Config, err error) {
 		return cfg, usagef("--log-store: %w", err)
 	}
 	cfg.Raft.LogKind = kind
+	minFree, err := cmd.Flags().GetInt64("min-free")
+	if err != nil {
+		return cfg, err
+	}
+	if minFree < 0 || minFree > minFreeMax {
+		return cfg, usagef("--min-free %d: it must be from 0 to %d MiB", minFree, minFreeMax)
+	}
+	if cfg.Raft.DiskFreeMin = minFree << 20; minFree == 0 {
+		cfg.Raft.DiskFreeMin = -1
+	}
 	if pin := cmd.Flags().Lookup("pin").Value.String(); pin != "" {
 		b, err := hex.DecodeString(pin)
 		if err != nil || len(b) != 32 {

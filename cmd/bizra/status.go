@@ -52,6 +52,13 @@ func printStatus(out io.Writer, s *client.Status) error {
 	if b := s.Breakers; b != (client.BreakerCounts{}) {
 		fmt.Fprintf(w, "breaker\t%d agents throttled, %d muted, %d on probation\n", b.Throttled, b.Muted, b.Probation)
 	}
+	if d := s.Disk; d != nil {
+		low := ""
+		if d.Low {
+			low = fmt.Sprintf("; LOW: below %d MiB it takes no proofs when it leads", d.MinBytes>>20)
+		}
+		fmt.Fprintf(w, "disk\t%d MiB free%s\n", d.FreeBytes>>20, low)
+	}
 	for _, v := range s.Voters {
 		leads := ""
 		if v.Leader {

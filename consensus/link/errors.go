@@ -28,6 +28,7 @@ var (
 type OverloadedError struct {
 	Reason     string
 	RetryAfter time.Duration
+	NoRoom     bool // it is the leader's disk that is full, not a queue
 }
 
 func (e *OverloadedError) Error() string {

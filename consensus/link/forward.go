@@ -30,6 +30,7 @@ const (
 	failNotLeader   = "not-leader"
 	failUnknown     = "unknown"
 	failOverloaded  = "overloaded"
+	failNoRoom      = "no-room"
 	failUnavailable = "unavailable"
 	failTooLarge    = "too-large"
 )
@@ -160,9 +161,9 @@ func (f *wireFailure) err() error {
 	switch f.Code {
 	case failNotLeader:
 		return &notLeaderError{hint: clip(f.Leader)}
-	case failOverloaded:
+	case failOverloaded, failNoRoom:
 		after := min(time.Duration(max(f.RetryAfterMillis, 1))*time.Millisecond, time.Minute)
-		return &OverloadedError{Reason: detail, RetryAfter: after}
+		return &OverloadedError{Reason: detail, RetryAfter: after, NoRoom: f.Code == failNoRoom}
 	case failTooLarge:
 		return fmt.Errorf("%w: the node asked says: %s", ErrTooLarge, detail)
 	case failUnavailable:
@@ -241,6 +242,9 @@ func (in *Intake) failureOf(err error) *wireFailure {
 		f.Code, f.Leader = failNotLeader, in.hint()
 	case errors.As(err, &overloaded):
 		f.Code, f.Detail, f.RetryAfterMillis = failOverloaded, clip(overloaded.Reason), overloaded.RetryAfter.Milliseconds()
+		if overloaded.NoRoom {
+			f.Code = failNoRoom
+		}
 	case errors.Is(err, ErrUnknownOutcome):
 	case errors.Is(err, ErrTooLarge):
 		f.Code = failTooLarge

@@ -400,7 +400,7 @@ func (in *Intake) proposed(err error) error {
 	var overloaded *region.OverloadedError
 	switch {
 	case errors.As(err, &overloaded):
-		return &OverloadedError{Reason: "the leader has more proofs waiting than it takes", RetryAfter: overloaded.RetryAfter}
+		return &OverloadedError{Reason: overloaded.Reason(), RetryAfter: overloaded.RetryAfter, NoRoom: errors.Is(err, region.ErrDiskLow)}
 	case errors.Is(err, region.ErrNotCommitted) && errors.Is(err, region.ErrTooLarge):
 		return fmt.Errorf("%w: %w", ErrTooLarge, err)
 	case errors.Is(err, region.ErrNotCommitted) && errors.Is(err, region.ErrNotLeader):

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -293,15 +294,23 @@ func TestSubmitLeavesASilentLeader(t *testing.T) {
 }
 
 func TestSubmitOverload(t *testing.T) {
-	for _, from := range []int{0, 1} {
+	for try := range 4 {
+		from, lowDisk := try%2, try >= 2
 		c := newCast(t, 3, 0, nil)
 		c.lead(0)
-		c.regions[0].on(func(context.Context, int) error { return &region.OverloadedError{RetryAfter: 1234 * time.Millisecond} })
+		answer := &region.OverloadedError{RetryAfter: 1234 * time.Millisecond}
+		if lowDisk {
+			answer.Cause = fmt.Errorf("%w: 7 MiB are free", region.ErrDiskLow)
+		}
+		c.regions[0].on(func(context.Context, int) error { return answer })
 		_, err := c.intakes[from].Submit(t.Context(), c.proofs(1))
 		mustBe(t, err, ErrOverloaded)
 		var over *OverloadedError
-		if !errors.As(err, &over) || over.RetryAfter != 1234*time.Millisecond {
-			t.Errorf("node %d: %v does not say when to come back", from, err)
+		if !errors.As(err, &over) || over.RetryAfter != 1234*time.Millisecond || over.NoRoom != lowDisk {
+			t.Errorf("node %d: %v does not say when to come back, or why", from, err)
+		}
+		if lowDisk && !strings.Contains(over.Reason, "7 MiB are free") {
+			t.Errorf("node %d: the reason is %q", from, over.Reason)
 		}
 		if n := len(c.regions[0].calls()); n != 1 {
 			t.Errorf("node %d: an overloaded leader was asked %d times", from, n)

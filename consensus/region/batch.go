@@ -20,6 +20,7 @@ const queueBytesMin = federation.DocumentBytesMax + pci.EnvelopeBytesMax
 // it waits up to BatchDelay for company, up to what one entry may hold.
 type intake struct {
 	submit      func(data []byte) (await func() (*fsm.Result, error))
+	refusal     func() error // why nothing more is to be taken, though it could be; nil if nothing speaks against it
 	delay       time.Duration
 	inFlightMax int
 	proofsMax   int
@@ -60,7 +61,7 @@ type submission struct {
 }
 
 func newIntake(cfg Config, submit func([]byte) func() (*fsm.Result, error)) *intake {
-	return &intake{submit: submit, delay: cfg.BatchDelay, inFlightMax: cfg.InFlightMax, proofsMax: cfg.QueueProofsMax,
+	return &intake{submit: submit, refusal: func() error { return nil }, delay: cfg.BatchDelay, inFlightMax: cfg.InFlightMax, proofsMax: cfg.QueueProofsMax,
 		bytesMax: cfg.QueueBytesMax, hooks: cfg.Hooks, refusing: ErrNotLeader, wake: make(chan struct{}, 1)}
 }
 
@@ -133,6 +134,10 @@ func (in *intake) enqueue(proofs [][]byte, document []byte) (*submission, error)
 	defer in.mu.Unlock()
 	if in.refusing != nil {
 		return nil, notCommitted(in.refusing)
+	}
+	if err := in.refusal(); err != nil {
+		in.hooks.Overloaded(len(proofs))
+		return nil, err
 	}
 	if len(in.waiting)+len(proofs) > in.proofsMax || in.bytes+total > in.bytesMax {
 		in.hooks.Overloaded(len(proofs))

@@ -54,6 +54,11 @@ type Config struct {
 	StoreLimit time.Duration // of one call of the log store, then the replica stops; 10 s
 	ApplyLimit time.Duration // of one call of the state machine, then the replica stops; 60 s
 
+	// DiskFreeMin is how many bytes must be free for this node to take proofs when it leads; 512 MiB. Negative: any number.
+	DiskFreeMin int64
+	// FreeBytes tells how many bytes may still be written below a directory. Default: what the file system says.
+	FreeBytes func(dir string) (int64, error)
+
 	SnapshotEntries uint64 // log entries between snapshots; 8192
 	TrailingEntries uint64 // log entries kept behind a snapshot, for followers that are not far behind; 16384
 
@@ -112,6 +117,12 @@ func (c Config) withDefaults() Config {
 	setCount(&c.InFlightMax, 8)
 	setCount(&c.QueueProofsMax, 16<<10)
 	setCount(&c.QueueBytesMax, 64<<20)
+	if c.DiskFreeMin == 0 {
+		c.DiskFreeMin = diskFreeMinDefault
+	}
+	if c.FreeBytes == nil {
+		c.FreeBytes = freeBytes
+	}
 	if c.SnapshotEntries == 0 {
 		c.SnapshotEntries = 8192
 	}

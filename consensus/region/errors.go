@@ -16,6 +16,8 @@ var (
 	ErrUnknownOutcome = errors.New("it is not known whether the proof was committed: send the same envelope again")
 	// ErrOverloaded is in the chain of an [OverloadedError].
 	ErrOverloaded = errors.New("the region has more proofs waiting than it takes")
+	// ErrDiskLow is the cause in an OverloadedError while the leader's disk is nearly full; see Config.DiskFreeMin.
+	ErrDiskLow = errors.New("the leader's disk is nearly full")
 	// ErrTooLarge is returned for more proofs, or a larger one, than one call of Propose takes.
 	ErrTooLarge = errors.New("more than one submission may hold")
 	// ErrClockOff is returned while this leader's clock is too far from those of the voters to stamp anything.
@@ -38,12 +40,26 @@ var (
 	ErrSnapshotStream = errors.New("bad snapshot stream")
 )
 
-// OverloadedError says when to try again. errors.Is finds ErrOverloaded and ErrNotCommitted in it.
-type OverloadedError struct{ RetryAfter time.Duration }
+// OverloadedError says when to try again. errors.Is finds ErrOverloaded, ErrNotCommitted and what Cause holds in it.
+type OverloadedError struct {
+	RetryAfter time.Duration
+	Cause      error // nil: too much waits
+}
 
 func (e *OverloadedError) Error() string {
-	return fmt.Sprintf("%v: try again in %v", ErrOverloaded, e.RetryAfter)
+	return fmt.Sprintf("%v: try again in %v", e.Reason(), e.RetryAfter)
 }
+
+// Reason says in words why nothing was taken.
+func (e *OverloadedError) Reason() string {
+	if e.Cause != nil {
+		return e.Cause.Error()
+	}
+	return ErrOverloaded.Error()
+}
+
+// Unwrap gives the cause.
+func (e *OverloadedError) Unwrap() error { return e.Cause }
 
 // Is makes the error match its two kinds.
 func (e *OverloadedError) Is(target error) bool {

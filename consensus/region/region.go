@@ -25,6 +25,7 @@ type Region struct {
 	logs      *logStore
 	replica   *replica
 	intake    *intake
+	room      *room
 	reads     reads
 	raft      atomic.Pointer[raft.Raft] // nil before Raft runs
 
@@ -72,10 +73,12 @@ func New(cfg Config) (*Region, error) {
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.closing = r.ctx.Done()
 	r.sealed.Store(-1)
+	r.room = newRoom(cfg)
 	r.intake = newIntake(cfg, r.submit)
+	r.intake.refusal = r.room.refusal
 	r.reads.barrier = r.barrier
 	r.snapshots = &snapshots{dir: r.path(snapshotsName), stateDir: r.path(stateName), disk: r.disk, logger: cfg.Logger,
-		verify: cfg.VerifyState, freeBytes: freeBytes}
+		verify: cfg.VerifyState, freeBytes: cfg.FreeBytes}
 	r.replica = &replica{open: func() (StateMachine, error) { return cfg.OpenState(r.path(stateName)) }, snapshots: r.snapshots,
 		align: r.aligned, limit: cfg.ApplyLimit, fail: r.fail, failed: r.Failed, configured: r.configured, applied: r.applied}
 	r.snapshots.checkpoint = r.replica.checkpoint
@@ -169,6 +172,8 @@ func (r *Region) startRaft() error {
 	if err := <-result; err != nil {
 		return errors.Join(err, r.Failed())
 	}
+	r.room.look()
+	r.workers.Go(r.watchRoom)
 	r.workers.Add(2)
 	go func() {
 		defer r.workers.Done()
@@ -432,6 +437,9 @@ type Status struct {
 	AppliedIndex  uint64 // of the state machine: below CommitIndex by what it never sees
 	SnapshotIndex uint64
 	Entries       int64 // of the ledger
+	FreeBytes     int64 // on the home's disk at the last look, -1 before the first
+	DiskFreeMin   int64 // below which it takes no proofs when it leads; negative: never
+	DiskLow       bool  // it takes none now
 	Servers       []raft.Server
 	LastContact   time.Time // with the leader, zero for the leader itself
 	Failure       error
@@ -439,7 +447,8 @@ type Status struct {
 
 // Status reports the present state.
 func (r *Region) Status() Status {
-	s := Status{ID: r.id, Phase: r.Phase(), AppliedIndex: r.replica.index.Load(), Entries: r.replica.size.Load(), Failure: r.Failed()}
+	s := Status{ID: r.id, Phase: r.Phase(), AppliedIndex: r.replica.index.Load(), Entries: r.replica.size.Load(), Failure: r.Failed(),
+		FreeBytes: r.room.free.Load(), DiskFreeMin: r.room.min, DiskLow: r.room.short.Load()}
 	if p := r.snapshots.newest(); p != nil {
 		s.SnapshotIndex = p.Index
 	}
