@@ -21,10 +21,11 @@ import (
 type fakeState struct {
 	dir string
 
-	mu    sync.Mutex
-	s     fakeStored
-	at    map[string]int           // place of each entry
-	onCmd func(index uint64) error // what Apply does before a command
+	mu     sync.Mutex
+	s      fakeStored
+	at     map[string]int           // place of each entry
+	onCmd  func(index uint64) error // what Apply does before a command
+	onSync func()                   // what Sync does first
 }
 
 type fakeStored struct {
@@ -155,7 +156,15 @@ func (f *fakeState) entries() []string {
 	return all
 }
 
-func (f *fakeState) Sync() error { return f.writeTo(f.dir) }
+func (f *fakeState) Sync() error {
+	f.mu.Lock()
+	first := f.onSync
+	f.mu.Unlock()
+	if first != nil {
+		first()
+	}
+	return f.writeTo(f.dir)
+}
 
 func (f *fakeState) writeTo(dir string) error {
 	f.mu.Lock()

@@ -155,6 +155,10 @@ type logStore struct {
 	*watched
 	cache   *raft.LogCache
 	leading func() bool
+	// needed is the first entry that somebody who gets a snapshot needs after it, 0 if nobody does; at most neededMax entries are
+	// kept for it.
+	needed    func() uint64
+	neededMax uint64
 	// stored is called after entries were stored: whether commands are among them.
 	stored func(commands bool)
 
@@ -175,7 +179,7 @@ func newLogStore(w *watched, leading func() bool, stored func(commands bool)) (*
 	if err != nil {
 		return nil, fmt.Errorf("make the log's cache: %w", err)
 	}
-	return &logStore{watched: w, cache: cache, leading: leading, stored: stored}, nil
+	return &logStore{watched: w, cache: cache, leading: leading, stored: stored, needed: func() uint64 { return 0 }}, nil
 }
 
 // GetLog implements raft.LogStore. Raft panics, on threads of its own, over a log that it cannot read; instead the thread ends
@@ -217,18 +221,22 @@ func (l *logStore) StoreLogs(logs []*raft.Log) error {
 
 // DeleteRange implements raft.LogStore.
 func (l *logStore) DeleteRange(first, last uint64) error {
-	if keep := l.keep.Load(); keep > 0 {
-		end, err := l.LastIndex()
-		if err != nil {
-			return err
-		}
-		if last >= end { // not a snapshot of our own that cuts the log, which leaves the end
-			l.keep.Store(0)
-			last = keep
-		}
-		if first > last {
-			return nil
-		}
+	end, err := l.LastIndex()
+	if err != nil {
+		return err
+	}
+	keep, needed := l.keep.Load(), l.needed()
+	// Raft cuts the front after a snapshot of our own, and never all of it; whatever reaches the end is not that.
+	switch front := last < end; {
+	case !front && keep > 0:
+		l.keep.Store(0)
+		last = keep
+	case front && needed > 0 && needed <= last && end-needed < l.neededMax:
+		// Who gets a snapshot would find the entries after it gone, and need another (hashicorp/raft #617).
+		last = needed - 1
+	}
+	if first > last {
+		return nil
 	}
 	return l.cache.DeleteRange(first, last)
 }

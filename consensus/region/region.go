@@ -134,10 +134,14 @@ func (r *Region) openHome() error {
 	if r.logs, err = newLogStore(r.watched, r.IsLeader, r.held); err != nil {
 		return err
 	}
+	r.logs.needed, r.logs.neededMax = r.snapshots.needed, neededFactor*r.cfg.TrailingEntries
 	r.replica.mu.Lock() // who reads stale may ask already
 	defer r.replica.mu.Unlock()
 	return r.replica.start()
 }
+
+// At most this many times TrailingEntries are kept in the log for voters that are being sent a snapshot.
+const neededFactor = 8
 
 // startRaft runs NewRaft on a goroutine of its own, since a log that cannot be read ends the goroutine that reads it.
 func (r *Region) startRaft() error {

@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -43,6 +45,7 @@ type snapshots struct {
 	incoming map[string]*pointer
 	serial   int
 	outgoing int
+	sending  []*outgoingSnapshot // being sent, or sent so lately that the receiver still needs the log after them
 }
 
 var _ raft.SnapshotStore = (*snapshots)(nil)
@@ -96,6 +99,7 @@ func (s *snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 		return nil, nil, errors.Join(fmt.Errorf("open snapshot %s: %w", id, err), os.RemoveAll(dir))
 	}
 	s.outgoing++
+	s.sending = append(s.sending, out)
 	return p.meta(snapshotID(&p), out.size), out, nil
 }
 
@@ -111,7 +115,7 @@ func (s *snapshots) openOutgoing(dir string, p *pointer) (*outgoingSnapshot, err
 	if err != nil {
 		return nil, err
 	}
-	return &outgoingSnapshot{packer: packed, store: s, dir: dir}, nil
+	return &outgoingSnapshot{packer: packed, store: s, dir: dir, index: p.Index}, nil
 }
 
 // outgoingSnapshot is a copy of the state on its way to another voter; Close removes the copy.
@@ -119,7 +123,9 @@ type outgoingSnapshot struct {
 	*packer
 	store *snapshots
 	dir   string
+	index uint64 // of its pointer
 	once  sync.Once
+	sent  time.Time // under the store's lock; zero while it is being sent
 }
 
 func (o *outgoingSnapshot) Close() error {
@@ -127,6 +133,7 @@ func (o *outgoingSnapshot) Close() error {
 	o.once.Do(func() {
 		o.store.mu.Lock()
 		o.store.outgoing--
+		o.sent = time.Now()
 		o.store.mu.Unlock()
 		err = errors.Join(err, os.RemoveAll(o.dir))
 	})
@@ -138,6 +145,22 @@ type incomingSnapshot struct{ id string }
 
 func (*incomingSnapshot) Read([]byte) (int, error) { return 0, io.EOF }
 func (*incomingSnapshot) Close() error             { return nil }
+
+// sentGrace is how long after a snapshot was sent, and put in place by who got it, the log after it is kept for it to catch up.
+const sentGrace = time.Minute
+
+// needed is the first index of the log that the receiver of a snapshot needs, 0 if there is none.
+func (s *snapshots) needed() (first uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sending = slices.DeleteFunc(s.sending, func(o *outgoingSnapshot) bool { return !o.sent.IsZero() && time.Since(o.sent) > sentGrace })
+	for _, o := range s.sending {
+		if first == 0 || o.index < first {
+			first = o.index
+		}
+	}
+	return first
+}
 
 // sink makes one snapshot. Raft uses it from one goroutine.
 type sink struct {
