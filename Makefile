@@ -11,7 +11,9 @@ LDFLAGS := -X main.version=$(VERSION)
 # A package that takes longer than this hangs.
 TEST_TIMEOUT ?= 15m
 # What runs more than one goroutine on purpose. RACE_PACKAGES=./... takes all.
-RACE_PACKAGES ?= $(foreach d,p2p consensus gossip node api client fsm/store,$(if $(wildcard $(d)),./$(d)/...))
+RACE_PACKAGES ?= $(foreach d,p2p consensus gossip node api client fsm/store internal/faults,$(if $(wildcard $(d)),./$(d)/...))
+# How many file system calls of a node's run `make faults` lets fail, one a run.
+FAULTS ?= 150
 # How long each fuzz target runs.
 FUZZTIME ?= 20s
 # Benchmarks: which, where, how often (benchstat needs 6 or more to say anything).
@@ -28,7 +30,7 @@ TOOL := $(GO) tool -modfile=tools/go.mod
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
 	@echo
-	@echo "  Set on the command line: TEST_TIMEOUT FUZZTIME BENCH BENCH_PACKAGES BENCH_COUNT BENCH_BASE RACE_PACKAGES COVER_MIN MODEL_CASES"
+	@echo "  Set on the command line: TEST_TIMEOUT FUZZTIME BENCH BENCH_PACKAGES BENCH_COUNT BENCH_BASE RACE_PACKAGES COVER_MIN MODEL_CASES FAULTS"
 
 .PHONY: build
 build: ## Build the programs into bin/
@@ -40,8 +42,13 @@ test: ## Run every test
 	$(GO) test -timeout $(TEST_TIMEOUT) ./...
 
 .PHONY: soak
-soak: ## What tries longer than `make test` to break the promises (some 20 minutes)
+soak: ## What tries longer than `make test` to break the promises: some 25 minutes (needs strace)
 	BIZRA_OPERATIONS=200000 $(GO) test -count=1 -timeout 60m -v -run '^TestLinearizable$$' ./consensus/region
+	CGO_ENABLED=0 $(GO) run ./internal/faults/cmd/faults
+
+.PHONY: faults
+faults: ## Fail or kill a node at some of its file system calls, and look for what was lost (needs strace)
+	CGO_ENABLED=0 $(GO) run ./internal/faults/cmd/faults --sample $(FAULTS) $(FAULTS_FLAGS)
 
 .PHONY: race
 race: ## Run the tests of what is concurrent under the race detector (needs a C compiler)
