@@ -45,7 +45,10 @@ func openSnapshots(s *snapshots) error {
 	if err := s.clean(); err != nil {
 		return err
 	}
-	s.current, err = readPointer(s.path(pointerName))
+	current, err := readPointer(s.path(pointerName))
+	s.mu.Lock() // who asks for the status may do so already
+	defer s.mu.Unlock()
+	s.current = current
 	return err
 }
 
