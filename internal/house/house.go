@@ -67,6 +67,9 @@ func files(root string, keep func(path string) bool) ([]string, error) {
 		if entry.IsDir() && (rel == ".git" || rel == "bin") {
 			return filepath.SkipDir
 		}
+		if rel == ".git" { // in a working tree beside the repository, a file that names it
+			return nil
+		}
 		if entry.Type().IsRegular() && keep(rel) {
 			found = append(found, rel)
 		}

@@ -132,6 +132,13 @@ func TestFileLengthsFindsLongFiles(t *testing.T) {
 	expect(t, findings, err, "long/long.go: 601 lines")
 }
 
+// In a working tree beside the repository .git is a file, which says where that lies.
+func TestTracesLeavesOutTheRepository(t *testing.T) {
+	root := plant(t, map[string]string{".git": "gitdir: /" + "work/x/.git/worktrees/y\n", "a.txt": "nothing\n"})
+	findings, err := Traces(root)
+	expect(t, findings, err)
+}
+
 func TestPackageCommentsFindsSilence(t *testing.T) {
 	const comment = "// Package x says in enough words what it is good for.\n"
 	root := plant(t, map[string]string{
