@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -157,5 +158,18 @@ func TestCopiesStayInTheirFolder(t *testing.T) {
 		if got := filepath.Dir(copyFolder(region)); got != folderCopies {
 			t.Errorf("the copy of %q is in %q", region, got)
 		}
+	}
+}
+
+// A member that never joined has no document that could name another region.
+func TestFsckOfACopyBeforeJoining(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(write(dir, FileNode, `{"v":1,"name":"m","region":"a","role":"member"}`),
+		testfed.Key("member").Save(filepath.Join(dir, FileNodeKey))); err != nil {
+		t.Fatal(err)
+	}
+	_, err := FsckCopy(t.Context(), dir, "b", t.TempDir(), func(string, int64, int64) {})
+	if err == nil || !strings.Contains(err.Error(), "--join") {
+		t.Errorf("got %v, want an error that says how to join", err)
 	}
 }

@@ -50,6 +50,9 @@ func FsckCopy(ctx context.Context, home, regionName, scratch string, progress fs
 	if err != nil {
 		return report, err
 	}
+	if h.Document == nil {
+		return report, fmt.Errorf("fsck: %s has no federation document yet, so that it holds no copy of another region: start its node once with --join", home)
+	}
 	if _, known := h.Document.Region(regionName); !known || regionName == h.Identity.Region {
 		return report, fmt.Errorf("fsck: the federation document has no other region %q, of which %s could hold a copy", regionName, home)
 	}
