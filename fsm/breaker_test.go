@@ -118,6 +118,45 @@ func TestMeasuredSNR(t *testing.T) {
 	check(w.good(), min(1, measured+0.1))
 }
 
+// TestClaimAdviceCanBeFollowed takes an agent whose record supports no claim that could pass: the receipt must
+// not lead it into failures that only lengthen the wait.
+func TestClaimAdviceCanBeFollowed(t *testing.T) {
+	const patient = "version: 2\nbreaker: {after: 1000}\n"
+	for name, c := range map[string]struct {
+		fails int64 // of 20 outcomes, the last ones
+		lower bool  // the claim may be lowered
+		rules string
+	}{
+		"below what FATE needs":            {5, false, patient},
+		"below the least of the gate SNR":  {9, false, patient + "thresholds: {fate_min: 0.5}"},
+		"above both":                       {4, true, patient + "thresholds: {fate_min: 0.5}"},
+		"under the geometric mean of four": {4, true, patient + "composite: {rule: geometric}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, law(c.rules))
+			w := r.worker("alice")
+			for w.good().Agent.Outcomes < 20-c.fails {
+			}
+			for w.bad().Agent.Outcomes < 20 {
+			}
+			refused := r.want(pci.RejectSNRBelowMin, w.sign(snr(1)))
+			wantReason(t, refused, "snr-above-measured")
+			advised := !strings.Contains(refused.Message(), "do not lower it")
+			if advised != c.lower {
+				t.Fatalf("may be lowered: %t, want %t: %s", advised, c.lower, refused.Message())
+			}
+			lowered := w.good(snr(math.Floor(refused.Agent.ClaimMax*1e4) / 1e4))
+			if lowered.Accepted() != advised {
+				t.Errorf("the message says %q, and a lower claim gives %v: %s", refused.Message(), lowered.Code, lowered.Message())
+			}
+			r.now = r.want(pci.RejectSNRBelowMin, w.sign(snr(1))).Agent.EnoughMillis
+			if rec := w.good(snr(1)); !rec.Accepted() {
+				t.Errorf("after the wait: %s", rec.Message())
+			}
+		})
+	}
+}
+
 // TestBreakerThrottlesMutesAndTriesAgain takes one agent through every state of its breaker.
 func TestBreakerThrottlesMutesAndTriesAgain(t *testing.T) {
 	r := newRig(t, law("version: 2\nthresholds: {measured_snr_margin: 1}\nlimits: {refusals_per_minute: 1000}"))

@@ -122,6 +122,9 @@ func (e *Entry) receipt(law *constitution.Constitution) Receipt {
 	if o.Code == pci.RejectPolicyMismatch && law != nil {
 		r.PolicyHash = law.PolicyHash() // today's is what helps
 	}
+	if o.Reason == reasonSNRMeasured && law != nil {
+		r.ClaimMin = claimMin(law, r.Action)
+	}
 	if o.Fate == nil || o.Fate.Rule == "" || law == nil {
 		return r
 	}

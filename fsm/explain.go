@@ -5,6 +5,7 @@ import (
 	"math"
 	"strings"
 
+	"github.com/bizra/bizra/fsm/constitution"
 	"github.com/bizra/bizra/fsm/fate"
 )
 
@@ -15,7 +16,7 @@ import (
 func (r *Receipt) explain() string {
 	switch {
 	case r.Reason == reasonSNRMeasured && r.Agent != nil:
-		return r.Agent.explainClaim()
+		return r.Agent.explainClaim(r.ClaimMin)
 	case r.Reason == reasonBreaker && r.Agent != nil:
 		return r.Agent.explainBreaker(r.AgentID)
 	case (r.Reason == reasonFate || r.Reason == reasonFateRule) && r.Fate != nil:
@@ -32,10 +33,28 @@ func (r *Receipt) explain() string {
 // floored is a score as it may still be claimed, to four decimals.
 func floored(score float64) string { return fmt.Sprintf("%.4f", math.Floor(float64(score*1e4))/1e4) }
 
-func (s *Standing) explainClaim() string {
-	return fmt.Sprintf("metadata.snr_score is above what this agent's record supports: after %d outcomes its measured SNR is %.4f, so that it may claim at most %s. "+
-		"What was claimed will be enough from %s of log time on, if nothing else happens; steps that succeed bring it nearer.",
-		s.Outcomes, s.Measured, floored(s.ClaimMax), timeText(s.EnoughMillis))
+// claimMin is the lowest snr_score with which a proof can pass under a constitution.
+func claimMin(law *constitution.Constitution, action string) float64 {
+	least := law.Thresholds.SNRMin
+	if action != ActionSessionTransition {
+		return least
+	}
+	if p, err := FatePolicy(law); err == nil { // which is so for each that came in force
+		least = max(least, p.LeastSNR())
+	}
+	return least
+}
+
+func (s *Standing) explainClaim(least float64) string {
+	text := fmt.Sprintf("metadata.snr_score is above what this agent's record supports: after %d outcomes its measured SNR is %.4f, so that it may claim at most %s",
+		s.Outcomes, s.Measured, floored(s.ClaimMax))
+	enough := timeText(s.EnoughMillis)
+	if s.ClaimMax < least {
+		return fmt.Sprintf("%s. A claim below %.4g passes no gate and counts as one more failure, so do not lower it: wait. What was claimed will be enough from %s of log time on, if nothing else happens.",
+			text, least, enough)
+	}
+	return fmt.Sprintf("%s, and needs %.4g. What was claimed will be enough from %s of log time on, if nothing else happens; steps that succeed bring it nearer.",
+		text, least, enough)
 }
 
 func (s *Standing) explainBreaker(agent string) string {

@@ -40,7 +40,10 @@ type Receipt struct {
 	Agent      *Standing // as of this entry, or of a refusal by the agent's breaker
 	// RuleMessage is what the constitution says to who meets the rule that denied, while that constitution is in force.
 	RuleMessage string
-	Repeated    bool // the first receipt, given again to a retry
+	// ClaimMin is the lowest snr_score with which such a proof can pass, where a claim was above what the
+	// agent's record supports: a lower one than that would only be one more failure.
+	ClaimMin float64
+	Repeated bool // the first receipt, given again to a retry
 	// PolicyHash is that of the constitution in force now, where the proof was signed under another; else "".
 	PolicyHash string
 }

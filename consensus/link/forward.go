@@ -84,6 +84,7 @@ type wireReceipt struct {
 	Budget      *fsm.Budget   `cbor:"17,keyasint,omitempty"`
 	Agent       *fsm.Standing `cbor:"18,keyasint,omitempty"`
 	RuleMessage string        `cbor:"19,keyasint,omitempty"`
+	ClaimMin    float64       `cbor:"21,keyasint,omitempty"`
 
 	Repeated bool `cbor:"14,keyasint,omitempty"`
 

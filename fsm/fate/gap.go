@@ -203,7 +203,6 @@ func (p Policy) gaps(o *Operation, denials []Denial) []Gap {
 
 // withLeast fills in the lowest SNR score that passes once the other required parts are mended.
 func (p Policy) withLeast(o *Operation, denials []Denial, list []Gap) []Gap {
-	const steps = 10000
 	at := slices.IndexFunc(list, func(g Gap) bool { return g.Part == PartSNR })
 	if at < 0 {
 		return list
@@ -214,9 +213,30 @@ func (p Policy) withLeast(o *Operation, denials []Denial, list []Gap) []Gap {
 			rest = rest.mended(g)
 		}
 	}
+	list[at].Least, _ = p.leastSNR(rest)
+	if !list[at].Required && o.ethicsOfSNR() >= list[at].Least {
+		return slices.Delete(list, at, at+1) // it is below 1, but neither missing nor low
+	}
+	return list
+}
+
+// LeastSNR returns the lowest SNR score, rounded up to four decimals, with which an operation passes that
+// lacks nothing else: to claim less is to be refused.
+func (p Policy) LeastSNR() float64 {
+	least, ok := p.leastSNR(draft{o: Operation{Name: "named", Type: "typed", HasExecutionID: true, HasTimestamp: true, HasTrace: true,
+		HasMetadata: true, HasInput: true, HasDescription: true}, intent: 1})
+	if !ok {
+		return 1 // only the zero Policy, which lets nothing pass
+	}
+	return least
+}
+
+// leastSNR returns the lowest SNR score with which a draft passes; 0 and false if none does.
+func (p Policy) leastSNR(d draft) (least float64, ok bool) {
+	const steps = 10000
 	passes := func(step int) bool {
-		rest.o.HasSNR, rest.o.SNR = true, float64(step)/steps
-		return len(rest.denials) == 0 && p.Passes(p.Composite(rest.scores()))
+		d.o.HasSNR, d.o.SNR = true, float64(step)/steps
+		return len(d.denials) == 0 && p.Passes(p.Composite(d.scores()))
 	}
 	low, high := 0, steps+1 // the lowest that passes is above low−1 and at most high
 	for low < high {
@@ -226,11 +246,8 @@ func (p Policy) withLeast(o *Operation, denials []Denial, list []Gap) []Gap {
 			low = middle + 1
 		}
 	}
-	if low <= steps {
-		list[at].Least = float64(low) / steps
+	if low > steps {
+		return 0, false
 	}
-	if !list[at].Required && o.ethicsOfSNR() >= list[at].Least {
-		return slices.Delete(list, at, at+1) // it is below 1, but neither missing nor low
-	}
-	return list
+	return float64(low) / steps, true
 }
