@@ -233,11 +233,29 @@ func (r *region) load(v *fsm.View) error {
 // Step takes one event and says what is to be done. now is in Unix milliseconds. An error is a
 // fault of the own storage or keys; the machine must not be used after it.
 func (m *Machine) Step(nowMillis int64, ev Event) ([]Output, error) {
-	m.now, m.out = max(m.now, nowMillis), nil
+	if nowMillis < m.now {
+		m.setBack(m.now - nowMillis)
+	}
+	m.now, m.out = nowMillis, nil
 	err := m.step(ev)
 	out := m.out
 	m.out = nil
 	return out, err
+}
+
+// setBack follows a clock that was set back: what is waited for is due as much later from now as
+// before, and not only when the clock has come again to where it was.
+func (m *Machine) setBack(millis int64) {
+	m.own.proposed.atMillis -= millis
+	for _, name := range m.names {
+		r := m.regions[name]
+		r.voted.atMillis -= millis
+		r.accused.atMillis -= millis
+		r.refusedAt -= millis
+		if r.offerAt != 0 {
+			r.offerAt = max(1, r.offerAt-millis) // 0: not scheduled
+		}
+	}
 }
 
 func (m *Machine) step(ev Event) error {

@@ -96,6 +96,28 @@ func TestProposalIsMadeAgain(t *testing.T) {
 	}
 }
 
+// TestClockSetBack: a clock that was a day ahead and is put right holds nothing up.
+func TestClockSetBack(t *testing.T) {
+	w := newWorld(t, 4, 1)
+	z, b := w.regions["a"], w.nodes["b-1"]
+	const day = 24 * 3600 * 1000
+	w.now += day
+	z.sealed(w, 1)
+	w.deliver(func(p packet) bool { return p.to == "b-1" })
+	b.follow("a")
+	b.zone.offered = nil
+	w.now -= day
+	for range attest.RetryMillis/1000 + 1 { // the first finds out
+		w.tick(1000)
+	}
+	if len(b.zone.offered) != 1 {
+		t.Errorf("%d proposals of the vote that was lost", len(b.zone.offered))
+	}
+	if w.stats["offer"] == 0 {
+		t.Error("no exchange was asked for")
+	}
+}
+
 // TestVoterThatDoesNotLeadIsSilent: it listens, and answers when it is asked.
 func TestVoterThatDoesNotLeadIsSilent(t *testing.T) {
 	w := newWorld(t, 4, 3)
