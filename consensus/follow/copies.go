@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -192,14 +191,27 @@ func (s *Copies) setVoters(region string, voters []fsm.Voter) {
 	defer s.mu.Unlock()
 	s.byCopy[region] = voters
 	all := make(map[peer.ID]p2p.ForeignVoter)
-	for _, r := range s.cfg.Regions { // in an order of their own: a key that two regions name is always the same one's
-		named := make(map[peer.ID]p2p.ForeignVoter, len(s.byCopy[r]))
-		for _, v := range s.byCopy[r] {
-			if id, err := p2p.PeerID(v.NodeKey); err == nil { // its region checked it
-				named[id] = p2p.ForeignVoter{Region: r, Addresses: v.Addresses}
+	for _, r := range s.cfg.Regions {
+		for id, v := range s.named(r) {
+			// A key that another region names already stays that one's: nobody takes a voter away by naming it too.
+			if was, known := (*s.voters.Load())[id]; known && was.Region != r {
+				if _, still := s.named(was.Region)[id]; still {
+					continue
+				}
 			}
+			all[id] = v
 		}
-		maps.Copy(all, named)
 	}
 	s.voters.Store(&all)
+}
+
+// named are the voters that a region's ledger names. Called under mu.
+func (s *Copies) named(region string) map[peer.ID]p2p.ForeignVoter {
+	named := make(map[peer.ID]p2p.ForeignVoter, len(s.byCopy[region]))
+	for _, v := range s.byCopy[region] {
+		if id, err := p2p.PeerID(v.NodeKey); err == nil { // its region checked it
+			named[id] = p2p.ForeignVoter{Region: region, Addresses: v.Addresses}
+		}
+	}
+	return named
 }

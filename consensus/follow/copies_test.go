@@ -548,6 +548,32 @@ func TestVotersOfTheLedgerCount(t *testing.T) {
 	})
 }
 
+// TestARegionCannotTakeAnothersVoter by naming its key: the voter would get nothing any more that
+// is for its own region.
+func TestARegionCannotTakeAnothersVoter(t *testing.T) {
+	bubble(t, func(t *testing.T, n *mesh) {
+		fed, told := openFed(), &abroad{}
+		a, b := presentOrigin(t, fed).grow(3), newOriginAt(t, fed, "b", time.Now().UnixMilli()).grow(3)
+		n.add("a1", serves(a.server()))
+		n.add("b1", serves(b.server()))
+		s := startCopies(t, newDisks(fed), told, n, map[string][]peer.ID{"a": {"a1"}, "b": {"b1"}})
+		added := testfed.Key("a-4")
+		id, err := p2p.PeerID(added.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.addVoter("a-4", added.Public(), "/ip4/10.0.0.9/tcp/4")
+		synctest.Wait()
+		b.addVoter("b-4", added.Public(), "/ip4/10.0.0.6/tcp/6")
+		synctest.Wait()
+		copied(t, b, s.Of("b"))
+		if v := s.Voters()[id]; v.Region != "a" || len(v.Addresses) != 1 || v.Addresses[0] != "/ip4/10.0.0.9/tcp/4" {
+			t.Errorf("a's voter counts as %+v", v)
+		}
+		closeCopies(t, s)
+	})
+}
+
 func TestCopiesConfig(t *testing.T) {
 	d := newDisks(openFed())
 	good := CopiesConfig{Host: namedHost{id: "x"}, Regions: []string{"a", "b"}, Open: d.open, Discard: d.discard, Peers: func(string) []peer.ID { return nil }}
