@@ -117,8 +117,9 @@ func (s views) Copy(origin string, fn func(*fsm.View) error) error {
 	if copied == nil {
 		return nil
 	}
-	if err := copied.Read(fn); !errors.Is(err, follow.ErrNoCopy) {
-		return err
+	if err := copied.Read(fn); err != nil && !errors.Is(err, follow.ErrNoCopy) {
+		s.n.log.Error("the copy of another region's ledger cannot be read", "region", origin, "error", err)
+		copied.Suspect(err)
 	}
 	return nil
 }

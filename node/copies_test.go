@@ -14,6 +14,7 @@ import (
 
 	"github.com/bizra/bizra/client"
 	"github.com/bizra/bizra/consensus/follow"
+	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/fsm/store/pebblestore"
 	"github.com/bizra/bizra/internal/testfed"
 	"github.com/bizra/bizra/pci"
@@ -117,6 +118,13 @@ func TestVotersCopyTheOtherRegions(t *testing.T) {
 	b = startNode(t, homeB, a.Addresses()...)
 	if st := awaitRegion(t, b, "b has copied a anew", has(size)); st.Rebuilt != 1 {
 		t.Errorf("a damaged copy was used: %+v", st)
+	}
+
+	// Attestation finds a fault in reading: it is the copy's, which is looked through, and not the node's.
+	reading := views{b}.Copy("a", func(*fsm.View) error { return errors.New("checksum mismatch") })
+	size = submit()
+	if st := awaitRegion(t, b, "b follows on", has(size)); reading != nil || st.Rebuilt != 1 || b.Failure() != nil {
+		t.Errorf("%v, %v: %+v", reading, b.Failure(), st)
 	}
 	closeNode(t, b)
 }

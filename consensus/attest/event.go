@@ -5,12 +5,13 @@ import (
 	"github.com/bizra/bizra/fsm/checkpoint"
 )
 
-// Views lends what a machine reads, for the time of a call. An error of fn is returned as it is.
+// Views lends what a machine reads, for the time of a call.
 type Views interface {
-	// Own lends the state that the own region has applied here.
+	// Own lends the state that the own region has applied here. An error of fn is returned as it is.
 	Own(fn func(*fsm.View) error) error
 	// Copy lends the copy of another region's ledger, re-executed on this node. Where there is
-	// none now, fn is not called.
+	// none now, fn is not called. An error of fn is a fault of the copy, of no account for the
+	// other regions: whoever lends it should look after the copy, and return nil.
 	Copy(origin string, fn func(*fsm.View) error) error
 }
 

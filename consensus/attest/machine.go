@@ -57,6 +57,7 @@ type Machine struct {
 	names   []string           // of the regions, sorted
 	counts  Counts
 	out     []Output
+	failed  error // signing, while a copy was read
 }
 
 // Counts counts messages that came.
@@ -237,7 +238,7 @@ func (m *Machine) Step(nowMillis int64, ev Event) ([]Output, error) {
 		m.setBack(m.now - nowMillis)
 	}
 	m.now, m.out = nowMillis, nil
-	err := m.step(ev)
+	err := errors.Join(m.step(ev), m.failed)
 	out := m.out
 	m.out = nil
 	return out, err

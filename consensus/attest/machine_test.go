@@ -1,6 +1,7 @@
 package attest_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -178,6 +179,51 @@ func TestAlarmOfARefusalIsRaisedOnce(t *testing.T) {
 	if st := w.status(a, "b"); st.Refuses != "entry: reason 0  " || st.Missing != 1 {
 		t.Fatalf("%+v", st)
 	}
+}
+
+// lostKey signs no refusals.
+type lostKey struct{ attest.Signer }
+
+var errLostKey = errors.New("the key is lost")
+
+func (lostKey) Refuse(attest.Refusal) ([]byte, error) { return nil, errLostKey }
+
+// TestKeyThatFailsIsNoFaultOfTheCopy that is read when it is needed.
+func TestKeyThatFailsIsNoFaultOfTheCopy(t *testing.T) {
+	w := newWorld(t, 4, 1)
+	z, b := w.regions["a"], w.nodes["b-1"]
+	z.sealed(w, 1)
+	b.follow("a")
+	var faults []error
+	m, err := attest.New(attest.Config{Region: "b", Document: w.fed.Document, Views: watched{b, &faults},
+		Signer: lostKey{attest.NewKeys("b", w.fed.LogKeys["b"], w.fed.Cosign["b"])}}, w.now)
+	w.check(err)
+	_, err = m.Step(w.now, attest.Leading{Leading: true})
+	w.check(err)
+	bad := *z.serves(w, "").seals[0].Checkpoint()
+	bad.State[0]++
+	if _, err := m.Step(w.now, attest.Received{Data: w.checkpointMessage(&bad)}); !errors.Is(err, errLostKey) {
+		t.Errorf("error %v", err)
+	}
+	if len(faults) != 0 {
+		t.Errorf("the copy was blamed: %v", faults)
+	}
+}
+
+// watched notes what reading a copy failed with.
+type watched struct {
+	attest.Views
+	faults *[]error
+}
+
+func (v watched) Copy(origin string, fn func(*fsm.View) error) error {
+	return v.Views.Copy(origin, func(view *fsm.View) error {
+		err := fn(view)
+		if err != nil {
+			*v.faults = append(*v.faults, err)
+		}
+		return err
+	})
 }
 
 // TestUnknownRegionsInEvents do no harm.

@@ -223,7 +223,8 @@ func (m *Machine) refuse(r *region, c *checkpoint.Checkpoint, code, detail strin
 	}
 	data, err := m.cfg.Signer.Refuse(Refusal{Checkpoint: c, Code: code, Detail: detail})
 	if err != nil {
-		return fmt.Errorf("sign a refusal: %w", err)
+		m.failed = fmt.Errorf("sign a refusal: %w", err) // the copy is not at fault, see [Views]
+		return nil
 	}
 	r.refused, r.refusedAt, r.refusal = what, m.now, m.encode(KindRefusal, data)
 	m.emit(Alarm{AlarmRefuses, r.name, fmt.Sprintf("size %d: %s: %s", c.Size, code, detail)})

@@ -327,6 +327,34 @@ func TestADamagedCopyBlamesItself(t *testing.T) {
 	})
 }
 
+// TestACopyThatCannotBeReadIsLookedThrough: who reads it finds what following never touches.
+func TestACopyThatCannotBeReadIsLookedThrough(t *testing.T) {
+	bubble(t, func(t *testing.T, n *mesh) {
+		fed, told := openFed(), &abroad{}
+		o := presentOrigin(t, fed).grow(50).seal()
+		n.add("a1", serves(o.server()))
+		d := newDisks(fed)
+		s := startCopies(t, d, told, n, map[string][]peer.ID{"a": {"a1"}})
+		s.Of("a").Suspect(errDisk) // it is not open yet
+		synctest.Wait()
+		copied(t, o, s.Of("a"))
+		s.Of("a").Suspect(errDisk)
+		pass(time.Minute)
+		copied(t, o, s.Of("a"))
+		if opened, discarded := d.count("a"); opened != 2 || discarded != 0 {
+			t.Errorf("a sound copy was opened %d times and discarded %d", opened, discarded)
+		}
+		forgetSession(t, d.stores["a"], "s20")
+		s.Of("a").Suspect(errDisk)
+		pass(2 * time.Minute)
+		copied(t, o, s.Of("a"))
+		if _, discarded := d.count("a"); discarded != 1 || len(told.told()) != 0 {
+			t.Errorf("a damaged copy was discarded %d times; refusals %v", discarded, told.told())
+		}
+		closeCopies(t, s)
+	})
+}
+
 // forgetSession deletes a session's record.
 func forgetSession(t testing.TB, st store.Store, id string) {
 	t.Helper()

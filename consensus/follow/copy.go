@@ -42,6 +42,7 @@ type Copy struct {
 	mu       sync.Mutex // guards what follows
 	status   CopyStatus // but for the follower's part
 	follower *Follower
+	stop     context.CancelCauseFunc // ends following; nil while the copy is not open
 	closeErr error
 
 	// What follows is the goroutine's of run.
@@ -103,6 +104,16 @@ func (c *Copy) Read(fn func(*fsm.View) error) error {
 		return err
 	}
 	return errors.Join(fn(v), v.Close())
+}
+
+// Suspect says that reading the copy failed. It is closed, and what it holds is checked before
+// it is used again; what is damaged is built anew from the region.
+func (c *Copy) Suspect(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stop != nil {
+		c.stop(fmt.Errorf("%w: it cannot be read: %w", ErrReplica, err))
+	}
 }
 
 // BodyAt is the body of the checkpoint at a size, as the copy has worked it out; or
@@ -214,8 +225,12 @@ func (c *Copy) follow(ctx context.Context) (moved bool, err error) {
 	if err != nil {
 		return false, errors.Join(err, replica.Close())
 	}
-	c.attach(replica, f)
-	err = f.Run(ctx)
+	following, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	c.attach(replica, f, stop)
+	if err = f.Run(following); ctx.Err() == nil && following.Err() != nil {
+		err = context.Cause(following)
+	}
 	moved = replica.Size() > from
 	return moved, errors.Join(err, c.detach(replica))
 }
@@ -266,7 +281,7 @@ func (c *Copy) check(ctx context.Context, replica CopyReplica) error {
 }
 
 // attach makes the replica readable.
-func (c *Copy) attach(replica CopyReplica, f *Follower) {
+func (c *Copy) attach(replica CopyReplica, f *Follower, stop context.CancelCauseFunc) {
 	c.replicaMu.Lock()
 	c.replica = replica
 	c.replicaMu.Unlock()
@@ -281,7 +296,7 @@ func (c *Copy) attach(replica CopyReplica, f *Follower) {
 		last = nil // following will find out
 	}
 	c.mu.Lock()
-	c.follower, c.status.Open, c.status.Seal = f, true, last
+	c.follower, c.stop, c.status.Open, c.status.Seal = f, stop, true, last
 	c.mu.Unlock()
 	c.advanced(replica, replica.Size())
 }
@@ -295,7 +310,7 @@ func (c *Copy) detach(replica CopyReplica) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.status.Status = c.follower.Status()
-	c.follower, c.status.Open, c.closeErr = nil, false, err
+	c.follower, c.stop, c.status.Open, c.closeErr = nil, nil, false, err
 	return err
 }
 
