@@ -128,6 +128,7 @@ type member struct {
 	elevated func(*fsm.Entry)      // told of each entry
 
 	applying sync.Mutex // held while the machine moves
+	ended    bool       // under applying: the machine is closed, or about to be
 }
 
 // OfferDocument implements [follow.Replica].
@@ -171,9 +172,17 @@ func (m *member) certify() error {
 	return m.certifyLocked()
 }
 
+// end closes the machine. Gossip may have taken hold of it before, and bring a certificate afterwards.
+func (m *member) end() error {
+	m.applying.Lock()
+	m.ended = true
+	m.applying.Unlock()
+	return m.Close()
+}
+
 func (m *member) certifyLocked() error {
 	signed, ok := m.newest()
-	if !ok {
+	if !ok || m.ended {
 		return nil
 	}
 	_, err := m.machine.ApplyCertificate(signed) // what it refuses comes too early, or is known
@@ -229,7 +238,7 @@ func (n *Node) startMember() error {
 	stop := func() error {
 		cancel()
 		<-done
-		return o.Close()
+		return m.end()
 	}
 	n.mu.Lock()
 	n.stopMember, n.member = stop, m

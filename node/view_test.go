@@ -3,12 +3,14 @@ package node
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"testing"
 
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/bizra/bizra/api"
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/internal/testfed"
 	"github.com/bizra/bizra/internal/testregion"
 )
@@ -47,5 +49,29 @@ func TestViewOfLedger(t *testing.T) {
 	}
 	if _, err := v.Tile(tlog.Tile{H: 8, L: 0, N: 1, W: 1}); !errors.Is(err, api.ErrNotFound) {
 		t.Errorf("a tile beyond: %v", err)
+	}
+}
+
+// TestCertificateForAMemberThatEnds: gossip may bring one while a member is made a voter, and hold
+// what is closed meanwhile.
+func TestCertificateForAMemberThatEnds(t *testing.T) {
+	fed := testfed.New(1, 1)
+	r := testregion.New(t, fed, "a")
+	cert := r.Certify(r.Seal())
+	st := &state{watch: func() fsm.Observer { return nil }, onDocument: func(*federation.Document) {}}
+	o, err := st.open(t.TempDir(), "a", slog.New(slog.DiscardHandler), fed.Document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	m := &member{opened: o, view: st.View, newest: func() ([]byte, bool) { asked++; return cert, true }}
+	if err := m.certify(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.end(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.certify(); err != nil || asked != 2 {
+		t.Errorf("asked %d times; after its end: %v", asked, err)
 	}
 }
