@@ -131,7 +131,7 @@ func (h *Home) check() error {
 			return fmt.Errorf("open home: %s is not the key that the federation document names for region %q", h.path(k.file), r.Name)
 		}
 	}
-	if h.Identity.Role == RoleVoter && (h.LogKey == nil || h.CosignKey == nil) {
+	if h.Votes() && (h.LogKey == nil || h.CosignKey == nil) {
 		return fmt.Errorf("open home: a voter needs %s and %s", h.path(FileLogKey), h.path(FileCosignKey))
 	}
 	return nil

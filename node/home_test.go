@@ -33,6 +33,10 @@ func TestHomesThatAreRefused(t *testing.T) {
 			return errors.Join(os.Remove(filepath.Join(dir, FileLogKey)), testfed.Key("other").Save(filepath.Join(dir, FileLogKey)))
 		}, "is not the key that the federation document names"},
 		"no cosign key": {func(dir string) error { return os.Remove(filepath.Join(dir, FileCosignKey)) }, "a voter needs"},
+		"no keys where a member was made a voter": {func(dir string) error {
+			return errors.Join(write(dir, FileNode, `{"v":1,"name":"x","region":"a","role":"member"}`), os.Mkdir(filepath.Join(dir, folderRaft), 0o700),
+				os.Remove(filepath.Join(dir, FileLogKey)), os.Remove(filepath.Join(dir, FileCosignKey)))
+		}, "a voter needs"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, _ := newHome(t)
