@@ -137,7 +137,7 @@ func (n *Node) learned(l attest.Learned) {
 			n.fail(err)
 		}
 	}
-	n.feed.Advance(n.feed.Size()) // those who wait for finality look again
+	n.feed.Stir() // those who wait for finality look again
 }
 
 // attested is what this node has heard of the regions' standing. It lives in memory: a region's

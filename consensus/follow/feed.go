@@ -18,6 +18,18 @@ func (f *Feed) Advance(size int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.size = size
+	f.stir()
+}
+
+// Stir has those who wait look again, for something that is no entry and no seal.
+func (f *Feed) Stir() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stir()
+}
+
+// stir is called under mu.
+func (f *Feed) stir() {
 	close(f.changed)
 	f.changed = make(chan struct{})
 }

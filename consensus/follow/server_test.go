@@ -419,3 +419,18 @@ func TestMetricsAreRegisteredOnce(t *testing.T) {
 		t.Fatalf("after it was taken out: %v", err)
 	}
 }
+
+// TestStirChangesNoSize: who waits looks again, and a size that has grown meanwhile stays.
+func TestStirChangesNoSize(t *testing.T) {
+	f := NewFeed(3)
+	changed := f.Changed()
+	f.Stir()
+	select {
+	case <-changed:
+	default:
+		t.Error("nobody was woken")
+	}
+	if f.Size() != 3 {
+		t.Errorf("the size is %d", f.Size())
+	}
+}
