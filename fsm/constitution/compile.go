@@ -2,6 +2,7 @@ package constitution
 
 import (
 	"fmt"
+	"regexp/syntax"
 	"strings"
 	"sync"
 
@@ -227,6 +228,9 @@ func refusePattern(e ast.Expr) string {
 	}
 	if _, err := compilePattern(pattern); err != nil {
 		return err.Error()
+	}
+	if _, err := syntax.Parse(pattern, syntax.Perl&^syntax.UnicodeGroups); err != nil {
+		return `a pattern cannot name a Unicode class such as \p{L}: what is in it depends on the version of Unicode that each node was built with; write ranges, such as [\x{c0}-\x{24f}]`
 	}
 	if insts, _ := patternInsts(e); insts > PatternInstsMax {
 		return fmt.Sprintf("the pattern compiles to %d instructions: at most %d; use smaller repetitions", insts, PatternInstsMax)

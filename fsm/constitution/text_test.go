@@ -200,6 +200,7 @@ func TestWithin(t *testing.T) {
 		{"/a/b", "/a", true}, {"/a", "/a/", true}, {"/ab", "/a", false}, {"/a/../b", "/a", false}, {"b/c", "/a", true}, {"../b", "/a", false},
 		{"~/x", "/a", false}, {"~/x", "~", true}, {"$HOME/x", "~", true}, {"", "/a", true}, {"/a/x\n/b/x", "/a", false}, {"/a/x\n/a/y", "/a", true},
 		{"x", ".", true}, {"../x", ".", false}, {"/x", ".", false}, {"/x", "/", true}, {`C:\a\b`, `c:\A`, true}, {"file:///a/b", "/a", true}, {"/A/B", "/a", true},
+		{"/\u00e9/b", "/\u00e9", true}, {"/\u00c9/b", "/\u00e9", false}, {"/\ua7da", "/\u019b", false}, // the last two are one letter since Unicode 16
 	} {
 		if got := constitution.Within(c.paths, []string{c.scope}); got != c.want {
 			t.Errorf("%q within %q: %v", c.paths, c.scope, got)

@@ -196,7 +196,8 @@ const scopesMax = 64
 
 // Within reports whether paths, one a line, by their letters alone, all lie in one of
 // the scopes each. A relative path is taken from the first scope; ~ and a variable lie
-// in a scope only if that begins the same way. Case does not count. The empty path lies
+// in a scope only if that begins the same way. Case does not count, of ASCII letters: which
+// others are the same depends on the version of Unicode. The empty path lies
 // anywhere.
 func Within(paths string, scopes []string) bool {
 	if paths == "" {
@@ -232,7 +233,8 @@ func isWithin(p string, scopes []string) bool {
 }
 
 func cleanPath(p string) string {
-	p = strings.TrimPrefix(strings.ToLower(strings.ReplaceAll(p, `\`, "/")), "file://")
+	p, _ = lowerASCII(strings.ReplaceAll(p, `\`, "/"))
+	p = strings.TrimPrefix(p, "file://")
 	p = strings.Replace(p, "${home}", "~", 1)
 	return path.Clean(strings.Replace(p, "$home", "~", 1))
 }
