@@ -50,7 +50,7 @@ func (s *Standing) explainClaim(least float64) string {
 		s.Outcomes, s.Measured, floored(s.ClaimMax))
 	enough := timeText(s.EnoughMillis)
 	if s.ClaimMax < least {
-		return fmt.Sprintf("%s. A claim below %.4g passes no gate and counts as one more failure, so do not lower it: wait. What was claimed will be enough from %s of log time on, if nothing else happens.",
+		return fmt.Sprintf("%s. A claim below %.4g cannot pass and counts as one more failure, so do not lower it: wait. What was claimed will be enough from %s of log time on, if nothing else happens.",
 			text, least, enough)
 	}
 	return fmt.Sprintf("%s, and needs %.4g. What was claimed will be enough from %s of log time on, if nothing else happens; steps that succeed bring it nearer.",
