@@ -7,6 +7,7 @@ import (
 
 	"github.com/bizra/bizra/fsm/budget"
 	"github.com/bizra/bizra/fsm/federation"
+	"github.com/bizra/bizra/fsm/pattern"
 	"github.com/bizra/bizra/fsm/session"
 	"github.com/bizra/bizra/pci"
 )
@@ -20,6 +21,7 @@ const (
 	ActionSessionBranch     = "session.branch"
 	ActionSessionMerge      = "session.merge"
 	ActionSessionRollback   = "session.rollback"
+	ActionPatternElevate    = pattern.Action
 	ActionRegionVoter       = "region.voter"
 	ActionFederationAdopt   = "federation.adopt"
 )
@@ -71,6 +73,8 @@ func readAction(env *pci.Envelope, region string) (*action, error) {
 	case ActionSessionTransition, ActionSessionBranch, ActionSessionMerge, ActionSessionRollback:
 		headed = true
 		a.readStep(o)
+	case ActionPatternElevate:
+		pattern.Read(o) // the state holds nothing of it: nodes keep what they are told
 	case ActionAgentRegister:
 		a.operator = true
 		a.readRegister(o)
@@ -92,7 +96,7 @@ func readAction(env *pci.Envelope, region string) (*action, error) {
 			o.Fault("data.region is %q: this proof was sent to region %q", r, region)
 		}
 	}
-	if a.operator && env.Payload.StateHash != "" {
+	if (a.operator || a.name == ActionPatternElevate) && env.Payload.StateHash != "" {
 		o.Fault("payload.state_hash must be empty for %s", a.name)
 	}
 	if err := o.Done(); err != nil {

@@ -223,6 +223,7 @@ func (m *Machine) certify(number int64, signed []byte) (*Attested, error) {
 		return res, nil
 	}
 	m.txn.Set(certificateKey(number), signed)
+	m.certified = number + 1
 	return res, saveVersioned(m.enc, m.txn, []byte{keyAttest}, &attestRecord{Next: number + 1})
 }
 
@@ -260,7 +261,7 @@ func (m *Machine) ApplyCertificate(signed []byte) (*Attested, error) {
 		res, err = m.certify(number, signed)
 	}
 	if err == nil {
-		err = m.commit()
+		err = errors.Join(m.commit(), m.noteCertified())
 	}
 	if err != nil {
 		return nil, m.stop(err)

@@ -45,6 +45,19 @@ func (v *View) Certified() (int64, error) {
 	return at.Next, err
 }
 
+// CertifiedSize is how many entries the newest certificate covers, 0 before the first: those are attested.
+func (v *View) CertifiedSize() (int64, error) {
+	next, err := v.Certified()
+	if err != nil || next == 0 {
+		return 0, err
+	}
+	s, err := v.SealAt(next - 1)
+	if err != nil {
+		return 0, err
+	}
+	return s.Size, nil
+}
+
 // Certificate is the certificate of an own seal, or [ErrNotFound] where it has none: a later
 // seal's may cover it ([View.CertificateCovering]).
 func (v *View) Certificate(number int64) ([]byte, error) {

@@ -62,7 +62,9 @@ type Machine struct {
 	pending     map[string]struct{}   // state keys that the commitment does not cover yet
 	written     []byte                // the entry appended last
 	sealed      sealed
-	inForce     atomic.Pointer[documentInForce] // the document for views of any goroutine
+	// certified is set by a certificate to the number of seals that it covers, until that is committed.
+	certified int64
+	inForce   atomic.Pointer[documentInForce] // the document for views of any goroutine
 
 	carried       []byte // the document that came with the command under way, or is at hand for the entry
 	offered       []byte // the document that came before the entry that names it
@@ -82,6 +84,9 @@ func Open(st store.Store, cfg Config) (*Machine, error) {
 	m.scratch = m.txn.Child()
 	if err := m.reload(); err != nil {
 		return nil, fmt.Errorf("open state of region %q: %w", cfg.Region, err)
+	}
+	if err := m.resumeSealed(); err != nil {
+		return nil, fmt.Errorf("open the sealed state of region %q: %w", cfg.Region, err)
 	}
 	return m, nil
 }
@@ -242,7 +247,7 @@ func (m *Machine) Apply(cmds []Command) ([]Result, error) {
 			}
 		}
 	}
-	if err := m.commit(); err != nil {
+	if err := errors.Join(m.commit(), m.noteCertified()); err != nil {
 		return nil, m.stop(err)
 	}
 	return results, nil

@@ -273,6 +273,8 @@ func (m *Machine) judge(j *judgement) error {
 		return m.changeVoters(&act.voter)
 	case ActionFederationAdopt:
 		return m.adoptDocument(&act.adopt)
+	case ActionPatternElevate:
+		return nil // that it is in the ledger is all there is to it
 	default:
 		act.step.TimeMillis = j.t
 		act.step.Data = session.Hash(pci.DigestOf(env.Payload.Data))

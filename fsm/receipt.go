@@ -14,8 +14,9 @@ type Finality string
 
 // The finalities of a receipt.
 const (
-	Refused   Finality = "refused"   // makes no entry and changed nothing
-	Committed Finality = "committed" // an entry of its region's ledger, on a majority's disks
+	FinalityRefused   Finality = "refused"   // makes no entry and changed nothing
+	FinalityCommitted Finality = "committed" // an entry of its region's ledger, on a majority's disks
+	FinalityAttested  Finality = "attested"  // an entry that a recorded certificate covers
 )
 
 // Receipt is what became of one proof. Index, TimeMillis and what follows are
@@ -98,22 +99,38 @@ func timeText(millis int64) string {
 
 const receiptVersion = 1
 
-// Finality is [Committed] for what has an entry, else [Refused].
-func (r *Receipt) Finality() Finality {
-	if r.HasEntry {
-		return Committed
+// Finality is how far the proof has come where a certificate covers so many entries of its
+// region's ledger; 0 where none is known.
+func (r *Receipt) Finality(certifiedSize int64) Finality {
+	switch {
+	case !r.HasEntry:
+		return FinalityRefused
+	case r.Index < certifiedSize:
+		return FinalityAttested
 	}
-	return Refused
+	return FinalityCommitted
 }
 
 // Message says in a sentence what happened and what to do.
 func (r *Receipt) Message() string { return r.message() }
 
+// Told is a receipt with how far its region's certificates have come since.
+type Told struct {
+	Receipt
+	CertifiedSize int64 // entries that the newest certificate covers
+}
+
 // MarshalJSON writes the receipt in its public form, version 1.
-func (r Receipt) MarshalJSON() ([]byte, error) {
+func (t Told) MarshalJSON() ([]byte, error) { return t.encode(t.CertifiedSize) }
+
+// MarshalJSON writes the receipt in its public form, version 1, as of the moment at which it
+// was given: no certificate covers its entry.
+func (r Receipt) MarshalJSON() ([]byte, error) { return r.encode(0) }
+
+func (r *Receipt) encode(certifiedSize int64) ([]byte, error) {
 	j := receiptJSON{Version: receiptVersion, Digest: hexOf(r.Digest[:]), EnvelopeID: r.EnvelopeID, Code: r.Code,
 		Name: r.Code.String(), Reason: r.Reason, Message: r.Message(), Region: r.Region, Action: r.Action, AgentID: r.AgentID,
-		Session: r.Session, Head: r.Head, State: r.State, NTU: r.NTU, Fate: r.Fate, Budget: r.Budget, Finality: r.Finality(), Repeated: r.Repeated, PolicyHash: r.PolicyHash}
+		Session: r.Session, Head: r.Head, State: r.State, NTU: r.NTU, Fate: r.Fate, Budget: r.Budget, Finality: r.Finality(certifiedSize), Repeated: r.Repeated, PolicyHash: r.PolicyHash}
 	if r.HasEntry {
 		j.Index = &r.Index
 		j.Time = timeText(r.TimeMillis)

@@ -318,34 +318,6 @@ func TestForgedEntriesAreRefused(t *testing.T) {
 	}
 }
 
-func TestStateProofOfATip(t *testing.T) {
-	r := newRig(t, testfed.New(1, 3))
-	if _, err := r.m.ProveState(fsm.SessionKey("s")); !errors.Is(err, fsm.ErrNoSeal) {
-		t.Fatalf("before a seal: %v", err)
-	}
-	a := r.registered("alice")
-	head := r.want(pci.Success, a.Sign("session.open", open("s"), "")).Head
-	seal := r.apply(fsm.EncodeSeal()).Seal
-	r.want(pci.Success, a.Sign("session.transition", to("s", "active"), head)) // the state moves on
-	p, err := r.m.ProveState(fsm.SessionKey("s"))
-	if err != nil || p.Verify(fsm.SessionKey("s")) != nil || p.Seal.State != seal.State || p.Value == nil {
-		t.Fatalf("proof of the tip: %+v, %v", p, err)
-	}
-	if p.Verify(fsm.SessionKey("t")) == nil {
-		t.Fatal("the proof also proves another session")
-	}
-	absent, err := r.m.ProveState(fsm.SessionKey("t"))
-	if err != nil || absent.Value != nil || absent.Verify(fsm.SessionKey("t")) != nil {
-		t.Fatalf("proof of absence: %+v, %v", absent, err)
-	}
-	if again := r.apply(fsm.EncodeSeal()).Seal; again == nil || again.State == seal.State || again.Number != 1 {
-		t.Fatalf("the next seal: %+v", again)
-	}
-	if idle := r.apply(fsm.EncodeSeal()).Seal; idle != nil {
-		t.Fatalf("a seal of nothing: %+v", idle)
-	}
-}
-
 func TestUnknownVersionsStopTheReplica(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"command version": append([]byte{2}, fsm.EncodeSeal()[1:]...),

@@ -3,30 +3,109 @@ package fsm
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/bizra/bizra/fsm/prefixtree"
 	"github.com/bizra/bizra/fsm/session"
 )
 
-// sealed keeps a view on the state as it was at the last seal, so that proofs
-// against the sealed state can be made while the state moves on. The mutex lets
-// readers on other goroutines use the view until the next seal replaces it.
+// sealedViewsMax is how many sealed states are kept: the newest certified one, and those
+// that wait for their certificates.
+const sealedViewsMax = UncertifiedSealsMax + 1
+
+// sealed keeps views on the state as it was at seals, so that proofs against it can be made
+// while the state moves on. Which seal will be certified next is not known beforehand, so
+// all that may be are kept. The mutex lets readers on other goroutines borrow a view.
 type sealed struct {
-	mu   sync.Mutex
-	view *View
-	seal *Seal
+	mu        sync.Mutex
+	views     []*sealedView  // by seal, oldest first; at most sealedViewsMax
+	certified int64          // the seals below this number are certified or covered
+	lent      sync.WaitGroup // views that a reader has; closing waits for them
 }
 
-func (s *sealed) replace(v *View, seal *Seal) error {
+// sealedView is closed once it is neither kept nor lent.
+type sealedView struct {
+	seal *Seal
+	view *View
+	uses int // under the mutex of sealed: 1 while it is kept, and 1 for each reader
+}
+
+// keep takes a view on what was committed with a seal.
+func (s *sealed) keep(v *View, seal *Seal) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old := s.view
-	s.view, s.seal = v, seal
-	if old == nil {
+	s.views = append(s.views, &sealedView{seal: seal, view: v, uses: 1})
+	return s.drop()
+}
+
+// certify drops what no reader can ask for any more.
+func (s *sealed) certify(next int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.certified = next
+	return s.drop()
+}
+
+// drop lets go of the views before the newest certified one and, where there are still too many,
+// of the oldest that waits. It is called under the mutex.
+func (s *sealed) drop() (err error) {
+	s.views = slices.DeleteFunc(s.views, func(v *sealedView) bool {
+		old := v.seal.Number < s.certified-1
+		if old {
+			err = errors.Join(err, s.release(v))
+		}
+		return old
+	})
+	for len(s.views) > sealedViewsMax {
+		oldest := 0
+		if s.views[0].seal.Number < s.certified {
+			oldest = 1
+		}
+		err = errors.Join(err, s.release(s.views[oldest]))
+		s.views = slices.Delete(s.views, oldest, oldest+1)
+	}
+	return err
+}
+
+// release gives up one use of a view. It is called under the mutex.
+func (s *sealed) release(v *sealedView) error {
+	if v.uses--; v.uses > 0 {
 		return nil
 	}
-	return old.Close()
+	return v.view.Close()
+}
+
+// borrow finds the newest view that passes, for a reader who gives it back.
+func (s *sealed) borrow(pass func(*Seal) bool) (v *sealedView, giveBack func() error, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, v := range slices.Backward(s.views) {
+		if pass(v.seal) {
+			v.uses++
+			s.lent.Add(1)
+			return v, func() error {
+				defer s.lent.Done()
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				return s.release(v)
+			}, nil
+		}
+	}
+	return nil, nil, ErrNoSeal
+}
+
+// close lets go of every view and waits until readers have done so too.
+func (s *sealed) close() error {
+	s.mu.Lock()
+	var err error
+	for _, v := range s.views {
+		err = errors.Join(err, s.release(v))
+	}
+	s.views = nil
+	s.mu.Unlock()
+	s.lent.Wait()
+	return err
 }
 
 // keepSealed opens a view on what was committed with a seal.
@@ -35,34 +114,75 @@ func (m *Machine) keepSealed(seal *Seal) error {
 	if err != nil {
 		return err
 	}
-	return m.sealed.replace(v, seal)
+	return m.sealed.keep(v, seal)
 }
 
-// StateProof is a proof against the state commitment of the last seal.
+// noteCertified lets go of the sealed states before the one whose certificate was committed.
+func (m *Machine) noteCertified() error {
+	if m.certified == 0 {
+		return nil
+	}
+	next := m.certified
+	m.certified = 0
+	return m.sealed.certify(next)
+}
+
+// resumeSealed takes up what Open finds: the state stands as it was at the last seal only where
+// nothing was appended since.
+func (m *Machine) resumeSealed() error {
+	var at attestRecord
+	if _, err := loadVersioned(m.enc, m.st, []byte{keyAttest}, &at); err != nil {
+		return err
+	}
+	m.sealed.certified = at.Next
+	last, err := sealAt(m.enc, m.st, m.meta.Seals-1)
+	if errors.Is(err, ErrNotFound) || err == nil && last.Size != m.log.Size() {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return m.keepSealed(last)
+}
+
+// StateProof is a proof against the state commitment of a seal.
 type StateProof struct {
 	Seal  Seal
 	Value []byte // nil where the state has no such key
 	Proof prefixtree.Proof
 }
 
-// ErrNoSeal is returned by [Machine.ProveState] before the first seal since start.
-var ErrNoSeal = errors.New("nothing was sealed since this node started; try again after the next seal")
+// ErrNoSeal is returned where the sealed state is not at hand: nothing was sealed, or certified,
+// since this replica started. The next seal mends that.
+var ErrNoSeal = errors.New("no state that was sealed, and certified where that is asked for, is at hand since this node started; try again after the next seal")
 
-// ProveState proves what the sealed state holds under a key ([SessionKey]), or
-// that it holds nothing there. Any goroutine may call it.
+// ProveState proves what the state held under a key ([SessionKey]) at the last seal, or that it
+// held nothing there. Any goroutine may call it.
 func (m *Machine) ProveState(key []byte) (*StateProof, error) {
-	m.sealed.mu.Lock()
-	defer m.sealed.mu.Unlock()
-	if m.sealed.view == nil {
-		return nil, ErrNoSeal
+	return m.prove(key, func(*Seal) bool { return true })
+}
+
+// ProveCertified is [Machine.ProveState] at the newest certified seal. Its certificate is on
+// record by then ([View.Certificate]).
+func (m *Machine) ProveCertified(key []byte) (*StateProof, error) {
+	// A certificate covers the seals before its own, but only its own seal's state is certified.
+	return m.prove(key, func(s *Seal) bool { return s.Number == m.sealed.certified-1 })
+}
+
+// prove calls pass under the mutex of sealed.
+func (m *Machine) prove(key []byte, pass func(*Seal) bool) (p *StateProof, err error) {
+	at, giveBack, err := m.sealed.borrow(pass)
+	if err != nil {
+		return nil, err
 	}
-	p := &StateProof{Seal: *m.sealed.seal}
-	value, err := m.sealed.view.snap.Get(key)
+	defer func() { err = errors.Join(err, giveBack()) }()
+	p = &StateProof{Seal: *at.seal}
+	value, err := at.view.snap.Get(key)
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, fmt.Errorf("read state %q: %w", key, err)
 	}
 	p.Value = value
-	if p.Proof, err = prefixtree.Prove(m.sealed.view.snap, prefixtree.KeyHash(key)); err != nil {
+	if p.Proof, err = prefixtree.Prove(at.view.snap, prefixtree.KeyHash(key)); err != nil {
 		return nil, fmt.Errorf("prove state %q: %w", key, err)
 	}
 	return p, nil
@@ -81,7 +201,7 @@ func (p *StateProof) Verify(key []byte) error {
 // Close lets go of the store, which it does not close. The machine must not be used afterwards.
 func (m *Machine) Close() error {
 	m.stopped = fmt.Errorf("%w: it was closed", ErrStop)
-	return m.sealed.replace(nil, nil)
+	return m.sealed.close()
 }
 
 // SessionKey is the state key under which a session's record is committed.
