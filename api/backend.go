@@ -51,9 +51,18 @@ type Backend interface {
 	Adopt(ctx context.Context, envelope, document []byte) (Outcome, error)
 	// View opens a consistent view of the state; the caller closes it.
 	View(ctx context.Context, c Consistency) (View, error)
-	// Status, Peers and Ready are the node's own view, without asking anybody.
+	// The others are the node's own view, without asking anybody.
 	Status(ctx context.Context) (*client.Status, error)
-	Peers(ctx context.Context) ([]client.Peer, error)
+	Peers(ctx context.Context) (*client.Peers, error)
+	// Outlook is what streams of events tell beside receipts. It is asked every second
+	// for each stream.
+	Outlook(ctx context.Context) (*client.Outlook, error)
+	// Patterns gives those that the node keeps from the from-th that passes the filter on, the
+	// greatest impact first, at most limit.
+	Patterns(ctx context.Context, f client.PatternFilter, from, limit int) ([]client.Pattern, error)
+	Pattern(ctx context.Context, digest [32]byte) (*client.PatternRecord, error)
+	// Changed is closed once the ledger has grown, or more of it is certified, since the call.
+	Changed() <-chan struct{}
 	// Ready is nil if the node can serve, else it says what is missing.
 	Ready(ctx context.Context) error
 }
@@ -63,10 +72,21 @@ type Backend interface {
 type View interface {
 	// Entries is how many entries of the ledger the view has.
 	Entries() int64
-	ReceiptByDigest(digest [32]byte) (json.Marshaler, error)
-	ReceiptByEnvelopeID(id string) (json.Marshaler, error) // of the newest entry with it
-	InclusionByDigest(digest [32]byte) (*client.Inclusion, error)
-	InclusionByEnvelopeID(id string) (*client.Inclusion, error)
+	// CertifiedSize is how many of them the newest certificate covers: they are attested.
+	CertifiedSize() (int64, error)
+	Receipt(p Proof) (*Receipt, error)
+	// ReceiptAt is the receipt of the entry at an index, nil where it records no proof.
+	ReceiptAt(index int64) (json.Marshaler, error)
+	Inclusion(p Proof) (*client.Inclusion, error)
+	// Bundle is the bundle of the proof's entry, in JSON; [ErrNotAttested] while no certificate covers it.
+	Bundle(p Proof) ([]byte, error)
+	// SessionBundle is the bundle of what the newest certified state holds of a session;
+	// [ErrNotAttested] before the first certificate.
+	SessionBundle(id string) ([]byte, error)
+	// Certificates are those that cover more than so many entries, by size, at most limit.
+	Certificates(after int64, limit int) ([]client.Certificate, error)
+	// DocumentText is the canonical form of a federation document that is or was in force.
+	DocumentText(digest [32]byte) ([]byte, error)
 	Session(id string) (*client.Session, error)
 	Sessions(after string, limit int) ([]client.Session, error)
 	History(id string, from int64, limit int) ([]client.Node, error)
@@ -82,6 +102,22 @@ type View interface {
 	Federation() (*client.Federation, error)
 	Close() error
 }
+
+// Proof is how a proof is named: by the digest of its envelope, or by its envelope_id, which names the newest
+// entry with it.
+type Proof struct {
+	Digest     [32]byte
+	EnvelopeID string // "" where the digest is given
+}
+
+// Receipt is the receipt of a proof that became an entry.
+type Receipt struct {
+	json.Marshaler
+	Index int64
+}
+
+// ErrNotAttested is for a backend to say that no certificate covers it yet.
+var ErrNotAttested = errors.New("no certificate covers it yet")
 
 // ErrNotFound is for a backend to say that the region knows no such thing.
 var ErrNotFound = errors.New("not found")

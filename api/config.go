@@ -45,6 +45,12 @@ type Config struct {
 	BodiesBytesMax int64
 	// BatchBytesMax bounds the body of one NDJSON request (8 MiB).
 	BatchBytesMax int64
+	// WaitsMax is how many requests may wait for a proof's finality at a time (256).
+	WaitsMax int
+	// StreamsMax is how many streams of events are served at a time (64).
+	StreamsMax int
+	// EventTimeout is how long a reader of events may take for what it is sent at once (10 s).
+	EventTimeout time.Duration
 	// BundlesBytesMax is how much memory bundles of entries on their way out may take together (64 MiB).
 	BundlesBytesMax int64
 
@@ -75,6 +81,9 @@ func (c Config) withDefaults() Config {
 	orElse(&c.BodiesBytesMax, 64<<20)
 	orElse(&c.BatchBytesMax, client.BatchBytesMax)
 	orElse(&c.BundlesBytesMax, 64<<20)
+	orElse(&c.WaitsMax, 256)
+	orElse(&c.StreamsMax, 64)
+	orElse(&c.EventTimeout, 10*time.Second)
 	return c
 }
 
@@ -86,7 +95,7 @@ func (c Config) validate() error {
 		name  string
 		value time.Duration
 	}{{"ReadHeaderTimeout", c.ReadHeaderTimeout}, {"ReadTimeout", c.ReadTimeout}, {"WriteTimeout", c.WriteTimeout},
-		{"IdleTimeout", c.IdleTimeout}, {"RequestTimeout", c.RequestTimeout}} {
+		{"IdleTimeout", c.IdleTimeout}, {"RequestTimeout", c.RequestTimeout}, {"EventTimeout", c.EventTimeout}} {
 		if d.value < 0 {
 			return fmt.Errorf("api: %s is %v: it must be above 0, no limit is no choice", d.name, d.value)
 		}
@@ -95,8 +104,8 @@ func (c Config) validate() error {
 		return fmt.Errorf("api: WriteTimeout is %v: it must be at least ReadTimeout and RequestTimeout together, %v, or answers would be cut off",
 			c.WriteTimeout, c.ReadTimeout+c.RequestTimeout)
 	}
-	if c.ConnectionsMax < 1 || c.RequestsMax < 1 {
-		return fmt.Errorf("api: ConnectionsMax is %d and RequestsMax %d: both must be at least 1", c.ConnectionsMax, c.RequestsMax)
+	if c.ConnectionsMax < 1 || c.RequestsMax < 1 || c.WaitsMax < 1 || c.StreamsMax < 1 {
+		return fmt.Errorf("api: ConnectionsMax is %d, RequestsMax %d, WaitsMax %d and StreamsMax %d: all must be at least 1", c.ConnectionsMax, c.RequestsMax, c.WaitsMax, c.StreamsMax)
 	}
 	if c.BatchBytesMax < client.ProofBytesMax || c.BatchBytesMax > client.BatchBytesMax {
 		return fmt.Errorf("api: BatchBytesMax is %d: it must be from %d to %d", c.BatchBytesMax, client.ProofBytesMax, client.BatchBytesMax)

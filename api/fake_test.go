@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -40,6 +41,58 @@ type fake struct {
 	ledger   ledger.View
 	note     []byte // of the newest certificate
 	covers   int64  // entries that it covers
+	size     int64  // entries; 0: 42
+	outlook  client.Outlook
+	patterns []client.Pattern
+	changed  chan struct{} // nil: never
+	unborn   bool          // the known proof is not there yet
+	gone     bool          // the state is being replaced
+}
+
+// move changes the backend and says so.
+func (f *fake) move(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+	if f.changed != nil {
+		close(f.changed)
+		f.changed = nil
+	}
+}
+
+func (f *fake) Changed() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.changed == nil {
+		f.changed = make(chan struct{})
+	}
+	return f.changed
+}
+
+func (f *fake) Outlook(context.Context) (*client.Outlook, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	o := f.outlook
+	return &o, nil
+}
+
+func (f *fake) Patterns(_ context.Context, filter client.PatternFilter, from, limit int) ([]client.Pattern, error) {
+	var list []client.Pattern
+	for _, p := range f.patterns {
+		if filter.Region == "" || p.Region == filter.Region {
+			list = append(list, p)
+		}
+	}
+	return list[min(from, len(list)):min(from+limit, len(list))], nil
+}
+
+func (f *fake) Pattern(_ context.Context, digest [32]byte) (*client.PatternRecord, error) {
+	for _, p := range f.patterns {
+		if p.Digest == hexOf(digest) {
+			return &client.PatternRecord{Pattern: p, Proof: json.RawMessage(`{}`)}, nil
+		}
+	}
+	return nil, api.ErrNotFound
 }
 
 func (f *fake) Submit(ctx context.Context, raw [][]byte) ([]api.Outcome, error) {
@@ -86,48 +139,104 @@ func (f *fake) View(ctx context.Context, c api.Consistency) (api.View, error) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.gone {
+		return nil, &api.Unavailable{Reason: "The state is being replaced"}
+	}
 	f.open++
-	return &fakeView{f}, nil
+	v := &fakeView{f, f.size, f.covers, f.unborn}
+	if v.size == 0 {
+		v.size = 42
+	}
+	return v, nil
 }
 
 func (f *fake) Status(context.Context) (*client.Status, error) {
 	return &client.Status{Node: "a-1", Region: "a", Role: client.RoleVoter, Raft: client.RaftStatus{State: "leader"}}, nil
 }
 
-func (f *fake) Peers(context.Context) ([]client.Peer, error) { return nil, nil }
+func (f *fake) Peers(context.Context) (*client.Peers, error) { return &client.Peers{}, nil }
 func (f *fake) Ready(context.Context) error                  { return f.ready }
 
 const knownUUID = "6f1c2f0e-0c39-4c5c-9d0e-3b7d6c2b9a11"
 
 var knownDigest = strings.Repeat("ab", 32)
 
-type fakeView struct{ f *fake }
-
-func (v *fakeView) Entries() int64 { return 42 }
-
-func (v *fakeView) ReceiptByDigest(d [32]byte) (json.Marshaler, error) {
-	if hexOf(d) != knownDigest {
-		return nil, api.ErrNotFound
-	}
-	return receipt(pci.Success, knownDigest).Receipt, nil
+// fakeView is the backend as it was when the view was opened.
+type fakeView struct {
+	f      *fake
+	size   int64
+	covers int64
+	unborn bool
 }
 
-func (v *fakeView) ReceiptByEnvelopeID(id string) (json.Marshaler, error) {
-	if id != knownUUID {
-		return nil, api.ErrNotFound
+func (v *fakeView) Entries() int64 { return v.size }
+
+func (v *fakeView) CertifiedSize() (int64, error) { return v.covers, nil }
+
+// knows says whether a name is that of the one known proof, which is entry 7.
+func (v *fakeView) knows(p api.Proof) error {
+	if v.unborn || p.EnvelopeID == "" && hexOf(p.Digest) != knownDigest || p.EnvelopeID != "" && p.EnvelopeID != knownUUID {
+		return api.ErrNotFound
 	}
-	return receipt(pci.Success, knownDigest).Receipt, nil
+	return nil
 }
 
-func (v *fakeView) InclusionByDigest(d [32]byte) (*client.Inclusion, error) {
-	if hexOf(d) != knownDigest {
-		return nil, api.ErrNotFound
+func (v *fakeView) Receipt(p api.Proof) (*api.Receipt, error) {
+	if err := v.knows(p); err != nil {
+		return nil, err
 	}
-	return &client.Inclusion{Index: 0, Size: 1, Root: knownDigest, LeafHash: knownDigest, Path: []string{}}, nil
+	m, err := v.ReceiptAt(7)
+	return &api.Receipt{Marshaler: m, Index: 7}, err
 }
 
-func (v *fakeView) InclusionByEnvelopeID(string) (*client.Inclusion, error) {
-	return v.InclusionByDigest([32]byte(bytes.Repeat([]byte{0xab}, 32)))
+// ReceiptAt knows every second entry for a proof's.
+func (v *fakeView) ReceiptAt(index int64) (json.Marshaler, error) {
+	if index%2 == 0 {
+		return nil, nil
+	}
+	r := client.Receipt(receipt(pci.Success, knownDigest).Receipt.(plainReceipt))
+	r.Index = &index
+	if index < v.covers {
+		r.Finality = client.FinalityAttested
+	}
+	return plainReceipt(r), nil
+}
+
+func (v *fakeView) Inclusion(p api.Proof) (*client.Inclusion, error) {
+	return &client.Inclusion{Index: 0, Size: 1, Root: knownDigest, LeafHash: knownDigest, Path: []string{}}, v.knows(p)
+}
+
+func (v *fakeView) Bundle(p api.Proof) ([]byte, error) {
+	if err := v.knows(p); err != nil {
+		return nil, err
+	}
+	if v.covers <= 7 {
+		return nil, api.ErrNotAttested
+	}
+	return fmt.Appendf(nil, "{\"bundle\":%d}\n", v.covers), nil
+}
+
+func (v *fakeView) SessionBundle(id string) ([]byte, error) {
+	if v.covers == 0 {
+		return nil, api.ErrNotAttested
+	}
+	return fmt.Appendf(nil, "{\"session\":%q,\"bundle\":%d}\n", id, v.covers), nil
+}
+
+// Certificates are at every tenth size.
+func (v *fakeView) Certificates(after int64, limit int) ([]client.Certificate, error) {
+	var list []client.Certificate
+	for size := after/10*10 + 10; size <= v.covers && len(list) < limit; size += 10 {
+		list = append(list, client.Certificate{Size: size, Note: fmt.Sprint("note ", size)})
+	}
+	return list, nil
+}
+
+func (v *fakeView) DocumentText(digest [32]byte) ([]byte, error) {
+	if hexOf(digest) != knownDigest {
+		return nil, api.ErrNotFound
+	}
+	return []byte(`{"version":3}`), nil
 }
 
 func (v *fakeView) Session(id string) (*client.Session, error) {

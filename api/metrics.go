@@ -19,6 +19,9 @@ type metrics struct {
 	turned   *prometheus.CounterVec   // limit
 	panics   prometheus.Counter
 	inFlight prometheus.Gauge
+	waiting  *prometheus.GaugeVec   // what
+	events   *prometheus.CounterVec // kind
+	cut      prometheus.Counter
 }
 
 // Limits that turn requests away, as labels.
@@ -26,6 +29,8 @@ const (
 	turnedRequests = "requests"
 	turnedBodies   = "bodies"
 	turnedBundles  = "bundles"
+	turnedWaits    = "waits"   // also of what waits, as a gauge
+	turnedStreams  = "streams" // likewise
 )
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -43,6 +48,12 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Help: "Requests that ended in a panic; each is a bug worth a report."}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "bizra_http_requests_in_flight",
 			Help: "Requests being answered."}),
+		waiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "bizra_http_waiting",
+			Help: "Requests that wait: for a proof's finality, or for events."}, []string{"what"}),
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bizra_http_events_total",
+			Help: "Events sent, by kind."}, []string{"kind"}),
+		cut: prometheus.NewCounter(prometheus.CounterOpts{Name: "bizra_http_streams_cut_total",
+			Help: "Streams of events cut off, since their reader was too slow or had gone."}),
 	}
 	for _, c := range pci.Codes() {
 		m.proofs.WithLabelValues(c.String())
@@ -51,8 +62,11 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m.turned.WithLabelValues(turnedRequests)
 	m.turned.WithLabelValues(turnedBodies)
 	m.turned.WithLabelValues(turnedBundles)
+	for _, kind := range eventKinds() {
+		m.events.WithLabelValues(kind)
+	}
 	var errs []error
-	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.proofs, m.turned, m.panics, m.inFlight} {
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.proofs, m.turned, m.panics, m.inFlight, m.waiting, m.events, m.cut} {
 		errs = append(errs, r.Register(c))
 	}
 	return m, errors.Join(errs...)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"net/http"
 	"regexp"
-
-	"github.com/bizra/bizra/client"
 )
 
 // own answers from the node's own view, for which consistency means nothing.
@@ -13,6 +11,11 @@ func (s *Server) own(r *http.Request, read func(ctx context.Context) (any, error
 	if _, err := params(r); err != nil {
 		return nil, err
 	}
+	return s.owned(r, read)
+}
+
+// owned is own for a handler that has read its parameters.
+func (s *Server) owned(r *http.Request, read func(ctx context.Context) (any, error)) (*reply, error) {
 	return s.work(r.Context(), func(ctx context.Context) (*reply, error) {
 		x, err := read(ctx)
 		if err != nil {
@@ -27,10 +30,7 @@ func (s *Server) status(r *http.Request) (*reply, error) {
 }
 
 func (s *Server) peers(r *http.Request) (*reply, error) {
-	return s.own(r, func(ctx context.Context) (any, error) {
-		peers, err := s.backend.Peers(ctx)
-		return client.Peers{Peers: append([]client.Peer{}, peers...)}, err
-	})
+	return s.own(r, func(ctx context.Context) (any, error) { return s.backend.Peers(ctx) })
 }
 
 type health struct {
@@ -71,6 +71,6 @@ func (s *Server) unknown(r *http.Request) (*reply, error) {
 	if other := versionPath.FindString(r.URL.Path); other != "" && other != "/v1" && other != "/v1/" {
 		return nil, failf(http.StatusNotFound, "This node speaks version 1 of the interface; its paths begin with /v1/. A newer node may speak more.")
 	}
-	return nil, failf(http.StatusNotFound, "There is nothing at %q. Proofs go to POST /v1/proofs; reads are at /v1/proofs/{digest or envelope_id}, /v1/sessions, /v1/agents, /v1/agents/{id}, /v1/policy, /v1/federation, /v1/status, /v1/peers.",
+	return nil, failf(http.StatusNotFound, "There is nothing at %q. Proofs go to POST /v1/proofs; reads are at /v1/proofs/{digest or envelope_id}, /v1/sessions, /v1/agents, /v1/agents/{id}, /v1/policy, /v1/federation, /v1/certificates, /v1/patterns, /v1/events, /v1/status, /v1/peers.",
 		clip(r.URL.Path, 80))
 }

@@ -50,6 +50,11 @@ func failed(err error) *failure {
 	if errors.Is(err, ErrNotFound) {
 		return failf(http.StatusNotFound, "The region knows nothing of this name. It may be new: a read with consistency=stale can be behind; and a proof that was refused before the Ihsan gate leaves no entry.")
 	}
+	if errors.Is(err, ErrNotAttested) {
+		f := failf(http.StatusConflict, "No certificate covers this yet. It stands as it is, and is attested once a quorum of the federation's regions has executed it: ask again with ?wait=attested, or see /v1/status for whose votes are missing.")
+		f.cause = err
+		return f
+	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		f := failf(http.StatusServiceUnavailable, "No decision was reached in time; it may still be reached. Send the same request again: what was decided is answered again, never done twice.")
 		f.retryAfter, f.cause = time.Second, err

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -73,16 +72,34 @@ func idOf(r *http.Request) (string, error) {
 
 const consistencyParam = "consistency"
 
-// readView answers from one view of the state.
-func (s *Server) readView(r *http.Request, q url.Values, read func(v View) (any, error)) (*reply, error) {
-	var c Consistency
+func consistencyOf(q url.Values) (Consistency, error) {
 	switch text := q.Get(consistencyParam); {
 	case text == "stale":
-		c = Stale
+		return Stale, nil
 	case text != "linearizable" && q.Has(consistencyParam):
-		return nil, failf(http.StatusBadRequest, "Query parameter consistency is %q: it must be linearizable (the default) or stale.", clip(text, 40))
+		return 0, failf(http.StatusBadRequest, "Query parameter consistency is %q: it must be linearizable (the default) or stale.", clip(text, 40))
 	}
-	return s.work(r.Context(), func(ctx context.Context) (_ *reply, err error) {
+	return Linearizable, nil
+}
+
+// readView answers from one view of the state, in JSON.
+func (s *Server) readView(r *http.Request, q url.Values, read func(v View) (any, error)) (*reply, error) {
+	c, err := consistencyOf(q)
+	if err != nil {
+		return nil, err
+	}
+	return s.workView(r.Context(), c, func(_ context.Context, v View) (*reply, error) {
+		x, err := read(v)
+		if err != nil {
+			return nil, err
+		}
+		return jsonReply(http.StatusOK, x)
+	})
+}
+
+// workView answers from one view of the state.
+func (s *Server) workView(ctx context.Context, c Consistency, read func(ctx context.Context, v View) (*reply, error)) (*reply, error) {
+	return s.work(ctx, func(ctx context.Context) (_ *reply, err error) {
 		v, err := s.backend.View(ctx, c)
 		if err != nil {
 			return nil, fmt.Errorf("open a %v view: %w", c, err)
@@ -92,11 +109,7 @@ func (s *Server) readView(r *http.Request, q url.Values, read func(v View) (any,
 				err = fmt.Errorf("close a view: %w", cerr)
 			}
 		}()
-		x, err := read(v)
-		if err != nil {
-			return nil, err
-		}
-		rep, err := jsonReply(http.StatusOK, x)
+		rep, err := read(ctx, v)
 		if err != nil {
 			return nil, err
 		}
@@ -105,32 +118,31 @@ func (s *Server) readView(r *http.Request, q url.Values, read func(v View) (any,
 	})
 }
 
-// proofID is how a path names a proof: the digest of its envelope or its envelope_id.
-type proofID struct {
-	digest [32]byte
-	uuid   string // "" where the digest is given
-}
-
-func proofOf(r *http.Request) (proofID, error) {
+func proofOf(r *http.Request) (Proof, error) {
 	text, err := idOf(r)
 	if err != nil {
-		return proofID{}, err
+		return Proof{}, err
 	}
-	var p proofID
-	if len(text) == hex.EncodedLen(len(p.digest)) && strings.ToLower(text) == text {
-		if _, err := hex.Decode(p.digest[:], []byte(text)); err == nil {
-			return p, nil
-		}
+	if digest, ok := digestOf(text); ok {
+		return Proof{Digest: digest}, nil
 	}
 	if err := uuid.Validate(text); err == nil && len(text) == 36 {
-		p.uuid = text
-		return p, nil
+		return Proof{EnvelopeID: text}, nil
 	}
-	return proofID{}, failf(http.StatusBadRequest, "%q names no proof: give the digest of its envelope (64 lower-case hexadecimal digits) or its envelope_id (a UUID).", clip(text, 80))
+	return Proof{}, failf(http.StatusBadRequest, "%q names no proof: give the digest of its envelope (64 lower-case hexadecimal digits) or its envelope_id (a UUID).", clip(text, 80))
+}
+
+// digestOf reads a digest in its one form.
+func digestOf(text string) (digest [32]byte, ok bool) {
+	if len(text) != hex.EncodedLen(len(digest)) || strings.ToLower(text) != text {
+		return digest, false
+	}
+	_, err := hex.Decode(digest[:], []byte(text))
+	return digest, err == nil
 }
 
 func (s *Server) receipt(r *http.Request) (*reply, error) {
-	q, err := params(r, consistencyParam)
+	q, err := params(r, consistencyParam, waitParam, timeoutParam)
 	if err != nil {
 		return nil, err
 	}
@@ -138,15 +150,13 @@ func (s *Server) receipt(r *http.Request) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.readView(r, q, func(v View) (any, error) {
-		var m json.Marshaler
-		var err error
-		if id.uuid != "" {
-			m, err = v.ReceiptByEnvelopeID(id.uuid)
-		} else {
-			m, err = v.ReceiptByDigest(id.digest)
+	return s.readWaiting(r, q, func(v View, w *wish) (any, bool, error) {
+		rec, err := v.Receipt(id)
+		if err != nil {
+			return nil, false, err
 		}
-		return m, err
+		done, err := w.reached(v, rec.Index+1)
+		return rec, done, err
 	})
 }
 
@@ -159,12 +169,7 @@ func (s *Server) inclusion(r *http.Request) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.readView(r, q, func(v View) (any, error) {
-		if id.uuid != "" {
-			return v.InclusionByEnvelopeID(id.uuid)
-		}
-		return v.InclusionByDigest(id.digest)
-	})
+	return s.readView(r, q, func(v View) (any, error) { return v.Inclusion(id) })
 }
 
 func (s *Server) session(r *http.Request) (*reply, error) {

@@ -44,7 +44,9 @@ func TestReads(t *testing.T) {
 		{"/v1/proofs/" + knownDigest + "/inclusion", 200},
 		{"/v1/proofs/" + knownUUID + "/inclusion", 200},
 		{"/v1/proofs/" + strings.Repeat("cd", 32) + "/inclusion", 404},
-		{"/v1/proofs/" + knownDigest + "/bundle", 404},
+		{"/v1/proofs/" + knownDigest + "/bundle", 409},
+		{"/v1/proofs/" + strings.Repeat("cd", 32) + "/bundle", 404},
+		{"/v1/proofs/x/bundle", 400},
 		{"/v1/sessions", 200},
 		{"/v1/sessions?limit=1&after=s", 200},
 		{"/v1/sessions?limit=0", 400},
@@ -71,6 +73,11 @@ func TestReads(t *testing.T) {
 		{"/v1/federation", 200},
 		{"/v1/federation?consistency=stale", 200},
 		{"/v1/federation?version=2", 400},
+		{"/v1/documents/" + knownDigest, 200},
+		{"/v1/documents/" + strings.Repeat("cd", 32), 404},
+		{"/v1/documents/" + strings.Repeat("AB", 32), 400},
+		{"/v1/documents/x", 400},
+		{"/v1/documents/" + knownDigest + "?version=1", 400},
 		{"/v1/status", 200},
 		{"/v1/status?consistency=stale", 400},
 		{"/v1/peers", 200},
@@ -118,7 +125,7 @@ func TestConsistency(t *testing.T) {
 		if c == api.Linearizable {
 			return nil, &api.Unavailable{Reason: "No leader"}
 		}
-		return &fakeView{f}, nil
+		return &fakeView{f: f, size: 42}, nil
 	}
 	s, _ := newServer(t, f, api.Config{})
 	recorded(t, call(s, "GET", "/v1/policy", ""), 503)

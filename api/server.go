@@ -26,7 +26,11 @@ type Server struct {
 	bundling chan struct{} // one slot for each bundle being read
 	readers  map[[32]byte]struct{}
 	silent   silent
+	waits    places
+	streams  places
 	draining atomic.Bool
+	stop     func()        // once
+	stopping chan struct{} // closed by it
 }
 
 // New makes a server. Its metrics go to cfg.Registry, so that a registry serves one
@@ -45,6 +49,9 @@ func New(backend Backend, cfg Config) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, backend: backend, metrics: m, requests: make(chan struct{}, cfg.RequestsMax), bodies: budget{left: cfg.BodiesBytesMax},
 		bundles: budget{left: cfg.BundlesBytesMax}, bundling: make(chan struct{}, bundlesReadMax), readers: make(map[[32]byte]struct{}, len(cfg.Readers))}
+	s.waits, s.streams = newPlaces(m, turnedWaits, cfg.WaitsMax), newPlaces(m, turnedStreams, cfg.StreamsMax)
+	s.stopping = make(chan struct{})
+	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	for _, k := range cfg.Readers {
 		s.readers[k] = struct{}{}
 	}
@@ -75,10 +82,12 @@ func (s *Server) Serve(l net.Listener) error {
 	return fmt.Errorf("serve HTTP on %v: %w", l.Addr(), err)
 }
 
-// Shutdown stops taking requests, says so at /readyz, and waits for those under way
-// until the context ends; then it cuts them off and returns the context's error.
+// Shutdown stops taking requests, says so at /readyz, answers those that wait, ends
+// streams of events, and waits for what is under way until the context ends; then it
+// cuts it off and returns the context's error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
+	s.stop()
 	s.silent.close()
 	if err := s.http.Shutdown(ctx); err != nil {
 		return errors.Join(fmt.Errorf("stop the HTTP interface: %w", err), s.http.Close())
@@ -94,14 +103,21 @@ func (s *Server) routes() http.Handler {
 	add("/v1/proofs", http.MethodPost, s.submit)
 	add("/v1/proofs/{id}", http.MethodGet, s.receipt)
 	add("/v1/proofs/{id}/inclusion", http.MethodGet, s.inclusion)
+	add("/v1/proofs/{id}/bundle", http.MethodGet, s.bundle)
 	add("/v1/sessions", http.MethodGet, s.sessions)
 	add("/v1/sessions/{id}", http.MethodGet, s.session)
 	add("/v1/sessions/{id}/history", http.MethodGet, s.history)
+	add("/v1/sessions/{id}/bundle", http.MethodGet, s.sessionBundle)
 	add("/v1/agents", http.MethodGet, s.agents)
 	add("/v1/agents/{id}", http.MethodGet, s.agent)
 	add("/v1/policy", http.MethodGet, s.policy)
 	add("/v1/federation", http.MethodGet, s.federation)
 	add("/v1/federation/adoptions", http.MethodPost, s.adopt)
+	add("/v1/documents/{id}", http.MethodGet, s.document)
+	add("/v1/certificates", http.MethodGet, s.certificates)
+	add("/v1/patterns", http.MethodGet, s.patterns)
+	add("/v1/patterns/{id}", http.MethodGet, s.pattern)
+	mux.Handle("/v1/events", s.wrapHTTP("/v1/events", http.MethodGet, http.HandlerFunc(s.events)))
 	add("/v1/status", http.MethodGet, s.status)
 	add("/v1/peers", http.MethodGet, s.peers)
 	add("/checkpoint", http.MethodGet, s.checkpoint)

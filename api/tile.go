@@ -45,23 +45,7 @@ func (s *Server) checkpoint(r *http.Request) (*reply, error) {
 
 // workStale answers from what this node has applied.
 func (s *Server) workStale(r *http.Request, read func(ctx context.Context, v View) (*reply, error)) (*reply, error) {
-	return s.work(r.Context(), func(ctx context.Context) (_ *reply, err error) {
-		v, err := s.backend.View(ctx, Stale)
-		if err != nil {
-			return nil, fmt.Errorf("open a %v view: %w", Stale, err)
-		}
-		defer func() {
-			if cerr := v.Close(); cerr != nil && err == nil {
-				err = fmt.Errorf("close a view: %w", cerr)
-			}
-		}()
-		rep, err := read(ctx, v)
-		if err != nil {
-			return nil, err
-		}
-		rep.applied = v.Entries()
-		return rep, nil
-	})
+	return s.workView(r.Context(), Stale, read)
 }
 
 func (s *Server) tile(r *http.Request) (*reply, error) {

@@ -23,6 +23,7 @@ func (s *Server) wrap(route, method string, h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id, began := requestID(r), time.Now()
 		w.Header().Set(client.HeaderRequestID, id)
+		nothingToRead(w, r)
 		s.metrics.inFlight.Inc()
 		defer s.metrics.inFlight.Dec()
 		rep, cause := s.answer(r, id, method, h)
@@ -44,16 +45,28 @@ func (s *Server) wrapHTTP(route, method string, h http.Handler) http.Handler {
 			s.record(r, id, route, f.Status, time.Since(began), nil)
 			return
 		}
+		nothingToRead(w, r)
 		sw := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 		h.ServeHTTP(sw, r)
 		s.record(r, id, route, sw.status, time.Since(began), nil)
 	})
 }
 
+// nothingToRead takes the time limit for reading from a request that has come whole: else it would
+// end what is being waited for.
+func nothingToRead(w http.ResponseWriter, r *http.Request) {
+	if r.Body == http.NoBody {
+		_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a writer without a connection has no such limit
+	}
+}
+
 type statusWriter struct {
 	http.ResponseWriter
 	status int
 }
+
+// Unwrap lets a handler flush, and set time limits.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *statusWriter) WriteHeader(status int) {
 	w.status = status

@@ -15,6 +15,11 @@ func (c *Client) get(ctx context.Context, what, path string, query url.Values, i
 		}
 		query.Set("consistency", "stale")
 	}
+	return c.own(ctx, what, path, query, into)
+}
+
+// own reads what has no consistency to ask for.
+func (c *Client) own(ctx context.Context, what, path string, query url.Values, into any) error {
 	ans, err := c.do(ctx, request{method: http.MethodGet, path: path, query: query})
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
@@ -98,19 +103,11 @@ func (c *Client) Federation(ctx context.Context) (*Federation, error) {
 // Status tells how the asked node stands. It is the node's own view in any case.
 func (c *Client) Status(ctx context.Context) (*Status, error) {
 	var s Status
-	ans, err := c.do(ctx, request{method: http.MethodGet, path: "/v1/status"})
-	if err != nil {
-		return nil, fmt.Errorf("read the status: %w", err)
-	}
-	return &s, decode(ans, "read the status", &s)
+	return &s, c.own(ctx, "read the status", "/v1/status", nil, &s)
 }
 
-// Peers lists the nodes that the asked node knows.
-func (c *Client) Peers(ctx context.Context) ([]Peer, error) {
+// Peers lists the nodes that the asked node knows, and what it hears of the regions.
+func (c *Client) Peers(ctx context.Context) (*Peers, error) {
 	var p Peers
-	ans, err := c.do(ctx, request{method: http.MethodGet, path: "/v1/peers"})
-	if err != nil {
-		return nil, fmt.Errorf("list the peers: %w", err)
-	}
-	return p.Peers, decode(ans, "list the peers", &p)
+	return &p, c.own(ctx, "list the peers", "/v1/peers", nil, &p)
 }

@@ -27,6 +27,9 @@ type Status struct {
 	Breakers   BreakerCounts  `json:"breakers"`          // agents that the region holds back
 	Regions    []RegionStatus `json:"regions,omitempty"` // the others, on a voter
 	Disk       *DiskStatus    `json:"disk,omitempty"`    // of a voter
+
+	Attestation AttestationStatus `json:"attestation"`
+	Local       *LocalEvent       `json:"local,omitempty"` // nil in a federation of one region
 }
 
 // DiskStatus is how much room a voter's home has.
@@ -81,6 +84,18 @@ type SealStatus struct {
 	Time   string `json:"time"`
 }
 
+// AttestationStatus is how far the region's ledger is certified.
+type AttestationStatus struct {
+	Certified int64  `json:"certified"`      // entries that the newest certificate covers
+	Time      string `json:"time,omitempty"` // log time that it states, RFC 3339
+	Waiting   int64  `json:"waiting"`        // seals that wait for a certificate
+	Needed    int    `json:"needed"`         // cosignatures of other regions that a certificate needs
+	// Missing lists, on a voter, the regions that have not cosigned every seal that waits.
+	Missing []string `json:"missing,omitempty"`
+	// Evidence is true where this region is shown to have lied: no other votes for it.
+	Evidence bool `json:"evidence,omitempty"`
+}
+
 // RegionStatus is how far a voter has re-executed the ledger of another region.
 type RegionStatus struct {
 	Region     string      `json:"region"`
@@ -95,6 +110,17 @@ type RegionStatus struct {
 	Blamed     string      `json:"blamed,omitempty"`      // what most of its nodes send and re-execution refuses
 	Rebuilt    int         `json:"rebuilt,omitempty"`     // how often the copy was begun anew since the node started
 	Reason     string      `json:"reason,omitempty"`      // why it is not followed
+
+	Voted     int64  `json:"voted"`               // entries of it that this region voted for
+	Certified int64  `json:"certified"`           // entries of it that the newest certificate covers that this node has seen
+	Waiting   int    `json:"waiting,omitempty"`   // checkpoints of it that wait for this region's vote
+	Missing   int    `json:"missing,omitempty"`   // seals of this region that it has not cosigned
+	Refuses   string `json:"refuses,omitempty"`   // why it does not cosign what this region sealed
+	Refusal   string `json:"refusal,omitempty"`   // why this region does not cosign what it sealed
+	Diverged  string `json:"diverged,omitempty"`  // why its ledger could not be re-executed, as attestation holds it
+	Evidence  bool   `json:"evidence,omitempty"`  // it signed two things that cannot both be true
+	Heard     string `json:"heard,omitempty"`     // when anything of it was heard last, RFC 3339
+	Connected int    `json:"connected,omitempty"` // its nodes that this node is connected to
 }
 
 // Peer is a node that this one is connected to, or knows how to reach.
@@ -107,9 +133,28 @@ type Peer struct {
 	Connected bool     `json:"connected"`
 	Addresses []string `json:"addresses"`
 	RTTMillis float64  `json:"rtt_ms,omitempty"`
+
+	State     string   `json:"state,omitempty"`   // alive, suspect, left or unknown, by its heartbeats or its region's digest
+	Seen      string   `json:"seen,omitempty"`    // when that was heard last, RFC 3339
+	Version   string   `json:"version,omitempty"` // its program's, by its own word
+	Entries   uint64   `json:"entries,omitempty"` // of its ledger, by its own word
+	Score     float64  `json:"score"`             // what gossip makes of it; below 0 something is held against it
+	Muted     bool     `json:"muted,omitempty"`
+	Probation bool     `json:"probation,omitempty"`
+	Why       []string `json:"why,omitempty"` // what is held against it, worst first
+}
+
+// RegionPeers is what a node heard of a region's nodes.
+type RegionPeers struct {
+	Region  string `json:"region"`
+	Alive   int    `json:"alive"`
+	Suspect int    `json:"suspect"`
+	Left    int    `json:"left"`
+	Seen    string `json:"seen,omitempty"` // when its digest was heard last, RFC 3339; "" for the own region
 }
 
 // Peers is the list of peers, sorted by region, name and peer id.
 type Peers struct {
-	Peers []Peer `json:"peers"`
+	Peers   []Peer        `json:"peers"`
+	Regions []RegionPeers `json:"regions"`
 }

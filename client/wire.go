@@ -32,14 +32,17 @@ const (
 	AdoptionBytesMax  = DocumentBytesMax + ProofBytesMax + 1<<10 // body with a document and the proof that adopts it
 	PageItemsMax      = 500                                      // items of one page of a list
 	PageItemsDefault  = 100                                      // where a request names no limit
+	CertificatesMax   = 100                                      // certificates of one page
 	responseBytesMax  = BatchLinesMax*(16<<10) + 64<<10          // what a client reads of an answer
 	problemTextMaxLen = 240
+	problemBytesMax   = 64 << 10 // of a problem document that stands where a stream was asked for
 )
 
 // Finalities of a receipt.
 const (
 	FinalityRefused   = "refused"   // made no entry and changed nothing
 	FinalityCommitted = "committed" // an entry of the region's ledger, on a majority's disks
+	FinalityAttested  = "attested"  // an entry that a certificate of a quorum of regions covers
 )
 
 // Receipt is what became of one proof.
