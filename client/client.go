@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -126,6 +127,8 @@ type request struct {
 	query        url.Values
 	contentType  string
 	body         []byte
+	token        string // of a reader; "": none
+	bytesMax     int64  // of the answer; 0: responseBytesMax
 }
 
 // answer is what a node said, with its whole body.
@@ -207,17 +210,21 @@ func (c *Client) attempt(ctx context.Context, base string, r request) (*answer, 
 	if r.contentType != "" {
 		req.Header.Set("Content-Type", r.contentType)
 	}
+	if r.token != "" {
+		req.Header.Set("Authorization", "Bearer "+r.token)
+	}
 	res, err := c.http.Do(req)
 	if err != nil {
 		return nil, err
 	}
 	defer res.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(res.Body, responseBytesMax+1))
+	limit := cmp.Or(r.bytesMax, responseBytesMax)
+	text, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
 	if err != nil {
 		return nil, fmt.Errorf("read the answer of %s: %w", base, err)
 	}
-	if len(text) > responseBytesMax {
-		return nil, fmt.Errorf("the answer of %s has more than %d bytes", base, responseBytesMax)
+	if int64(len(text)) > limit {
+		return nil, fmt.Errorf("the answer of %s has more than %d bytes", base, limit)
 	}
 	return &answer{status: res.StatusCode, header: res.Header, body: text, retryAfter: retryAfter(res.Header, time.Now())}, nil
 }

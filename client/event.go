@@ -50,10 +50,12 @@ type LocalEvent struct {
 
 // Kinds of alarms.
 const (
-	AlarmEvidence = "evidence" // the region signed two things that cannot both be true
-	AlarmRefuses  = "refuses"  // the region does not cosign what this one sealed
-	AlarmRefused  = "refused"  // this region does not cosign what that one sealed
-	AlarmDiverged = "diverged" // the region's ledger cannot be re-executed
+	AlarmEvidence    = "evidence"    // the region signed two things that cannot both be true
+	AlarmRefused     = "refused"     // the region does not cosign what this one sealed
+	AlarmRefuses     = "refuses"     // this region does not cosign what that one sealed
+	AlarmDiverged    = "diverged"    // the region's ledger cannot be re-executed
+	AlarmCertificate = "certificate" // two certificates of the region contradict
+	AlarmForked      = "forked"      // what was certified of the region is not what this node was shown
 )
 
 // AlarmEvent is what an operator must see about a region.

@@ -111,7 +111,7 @@ func peersOf(t *testing.T, n *proctest.Node, r *proctest.Region) {
 			return err
 		}
 		for _, v := range r.Voters {
-			connected := slices.ContainsFunc(peers, func(p client.Peer) bool { return p.Name == v.Name && p.Connected && p.Role == client.RoleVoter })
+			connected := slices.ContainsFunc(peers.Peers, func(p client.Peer) bool { return p.Name == v.Name && p.Connected && p.Role == client.RoleVoter })
 			if v != n && !connected {
 				return fmt.Errorf("not connected to %s: %+v", v.Name, peers)
 			}

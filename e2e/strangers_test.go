@@ -188,7 +188,7 @@ func wrongFederation(t *testing.T, r *proctest.Region, target *proctest.Node) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range peers {
+	for _, p := range peers.Peers {
 		if p.PeerID == peerOf(t, lost).String() && p.Role != p2p.Stranger.String() {
 			t.Errorf("the region takes it for a %s", p.Role)
 		}

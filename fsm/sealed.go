@@ -219,3 +219,30 @@ func ParseSession(record []byte) (*session.Session, error) {
 	}
 	return &r.Session, nil
 }
+
+// SealCertificate is a seal that has a certificate of its own.
+type SealCertificate struct {
+	Seal Seal
+	Note []byte
+}
+
+// CertificatesFrom lists the certificates of the seals from a number on, in order, at most countMax.
+func (v *View) CertificatesFrom(number int64, countMax int) (list []SealCertificate, err error) {
+	it, err := v.snap.Iter(certificateKey(max(number, 0)), []byte{keyCertificate + 1})
+	if err != nil {
+		return nil, fmt.Errorf("list certificates: %w", err)
+	}
+	defer func() { err = errors.Join(err, it.Err(), it.Close()) }()
+	for ok := it.First(); ok && len(list) < countMax; ok = it.Next() {
+		number, signed, err := splitCertificate(it.Key(), it.Value())
+		if err != nil {
+			return nil, err
+		}
+		s, err := v.SealAt(number)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, SealCertificate{Seal: *s, Note: signed})
+	}
+	return list, nil
+}

@@ -91,6 +91,15 @@ func (v *View) Receipt(digest [32]byte) (Receipt, error) {
 	return r, err
 }
 
+// ReceiptAt is the receipt of the entry at an index; recorded is false where that records no proof.
+func (v *View) ReceiptAt(index int64) (r Receipt, recorded bool, err error) {
+	e, err := v.Entry(index)
+	if err != nil || e.Envelope == nil {
+		return Receipt{}, false, err
+	}
+	return e.receipt(v.law()), true, nil
+}
+
 // ReceiptByEnvelopeID is [View.Receipt] for the newest entry whose envelope has this id.
 func (v *View) ReceiptByEnvelopeID(id string) (Receipt, error) {
 	index, err := v.Ledger().IndexByEnvelopeID(id)

@@ -25,7 +25,7 @@ func (n *Node) startAttest(r *region.Region) error {
 			_, err := r.Attest(command)
 			return err
 		},
-		Publish: n.announce, OnLearned: n.learned, OnFailure: n.attestFailed, Metrics: n.registry, Logger: n.log})
+		Publish: n.announce, OnLearned: n.learned, OnAlarm: n.alarms.raise, OnFailure: n.attestFailed, Metrics: n.registry, Logger: n.log})
 	if err != nil {
 		return err
 	}

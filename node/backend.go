@@ -10,6 +10,7 @@ import (
 	"github.com/bizra/bizra/client"
 	"github.com/bizra/bizra/consensus/link"
 	"github.com/bizra/bizra/consensus/region"
+	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/pci"
 )
 
@@ -25,17 +26,22 @@ func (b backend) Submit(ctx context.Context, raw [][]byte) ([]api.Outcome, error
 		return nil, apiError(err)
 	}
 	shown := make([]api.Outcome, len(outcomes))
-	for i, o := range outcomes {
-		shown[i] = shownOutcome(o)
+	for i := range outcomes {
+		shown[i] = b.shown(&outcomes[i])
 	}
 	return shown, nil
 }
 
-func shownOutcome(o link.Outcome) api.Outcome {
+// shown puts an outcome into the interface's form. A receipt that is given again may be attested by now.
+func (b backend) shown(o *link.Outcome) api.Outcome {
 	if o.Reject != nil {
 		return api.Outcome{Code: o.Reject.Code, Err: o.Reject}
 	}
-	return api.Outcome{Code: o.Receipt.Code, Receipt: o.Receipt}
+	told := fsm.Told{Receipt: o.Receipt}
+	if o.Receipt.Repeated {
+		told.CertifiedSize = b.n.certifiedSize()
+	}
+	return api.Outcome{Code: o.Receipt.Code, Receipt: told}
 }
 
 // Adopt implements [api.Backend].
@@ -44,7 +50,7 @@ func (b backend) Adopt(ctx context.Context, envelope, document []byte) (api.Outc
 	if err != nil {
 		return api.Outcome{}, apiError(err)
 	}
-	return shownOutcome(o), nil
+	return b.shown(&o), nil
 }
 
 // sourceBitsV6 is how much of an IPv6 address tells one client from another: whoever has
@@ -110,7 +116,7 @@ func (b backend) View(ctx context.Context, c api.Consistency) (api.View, error) 
 	if err != nil {
 		return nil, err
 	}
-	shown.witnesses = b.n.witnesses
+	shown.witnesses, shown.certifiedState = b.n.witnesses, b.n.state.certified
 	return shown, nil
 }
 
@@ -153,13 +159,21 @@ func (n *Node) notReady() string {
 
 const noLedgerYet = "the ledger has not begun yet"
 
+// ledgerSize is how many entries the ledger has, 0 where that cannot be read.
 func (n *Node) ledgerSize() int64 {
+	return n.sizeOf(func(v *fsm.View) (int64, error) { return v.Ledger().Size() })
+}
+
+// certifiedSize is how many of them a certificate covers, 0 where that cannot be read.
+func (n *Node) certifiedSize() int64 { return n.sizeOf((*fsm.View).CertifiedSize) }
+
+func (n *Node) sizeOf(read func(*fsm.View) (int64, error)) int64 {
 	v, err := n.state.View()
 	if err != nil {
 		return 0
 	}
 	defer func() { _ = v.Close() }() // a view of memory; nothing can be lost
-	size, err := v.Ledger().Size()
+	size, err := read(v)
 	if err != nil {
 		return 0
 	}
@@ -168,17 +182,5 @@ func (n *Node) ledgerSize() int64 {
 
 // Status implements [api.Backend].
 func (b backend) Status(context.Context) (*client.Status, error) { return b.n.Status() }
-
-// Peers implements [api.Backend].
-func (b backend) Peers(context.Context) ([]client.Peer, error) {
-	names := b.n.names()
-	list := []client.Peer{}
-	for _, p := range b.n.keeper.Peers() {
-		key, name := names.of(p.ID)
-		list = append(list, client.Peer{PeerID: p.ID, NodeKey: key, Name: name, Region: p.Region, Role: p.Role, Connected: p.Connected,
-			Addresses: append([]string{}, p.Addresses...), RTTMillis: p.LatencyMillis})
-	}
-	return list, nil
-}
 
 var errNoLeader = fmt.Errorf("the region has no leader that this node can reach")

@@ -54,6 +54,7 @@ type Node struct {
 	hears    hearsay
 	attest   atomic.Pointer[drive.Driver] // nil on a member
 	attested *attested
+	alarms   alarms
 
 	region   atomic.Pointer[region.Region] // nil on a member
 	follower atomic.Pointer[follow.Follower]

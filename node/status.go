@@ -98,7 +98,7 @@ func (n *Node) Status() (*client.Status, error) {
 		}
 	}
 	s.Regions = n.regionStatus()
-	return s, errors.Join(n.ledgerStatus(&s.Ledger), n.breakerStatus(&s.Breakers))
+	return s, errors.Join(n.ledgerStatus(&s.Ledger), n.breakerStatus(&s.Breakers), n.attestationStatus(s))
 }
 
 // limitedAgentsMax is how many agents whose breakers are not clear a node counts and holds back itself.

@@ -28,6 +28,8 @@ type apiView struct {
 	region    string
 	size      int64
 	witnesses *witnesses // nil: no lines of witnesses are shown
+	// certifiedState proves what the newest certified state holds, and gives its certificate.
+	certifiedState func(key []byte) (*fsm.StateProof, []byte, error)
 }
 
 var _ api.View = (*apiView)(nil)
@@ -50,28 +52,133 @@ func found[T any](item T, err error) (T, error) {
 
 func (v *apiView) Entries() int64 { return v.size }
 
-func (v *apiView) ReceiptByDigest(digest [32]byte) (json.Marshaler, error) {
-	return found(v.Receipt(digest))
+// Receipt implements [api.View].
+func (v *apiView) Receipt(p api.Proof) (*api.Receipt, error) {
+	var r fsm.Receipt
+	var err error
+	if p.EnvelopeID != "" {
+		r, err = found(v.View.ReceiptByEnvelopeID(p.EnvelopeID))
+	} else {
+		r, err = found(v.View.Receipt(p.Digest))
+	}
+	if err != nil {
+		return nil, err
+	}
+	told, err := v.told(r)
+	return &api.Receipt{Marshaler: told, Index: r.Index}, err
 }
 
-func (v *apiView) ReceiptByEnvelopeID(id string) (json.Marshaler, error) {
-	return found(v.View.ReceiptByEnvelopeID(id))
+// ReceiptAt implements [api.View].
+func (v *apiView) ReceiptAt(index int64) (json.Marshaler, error) {
+	r, recorded, err := v.View.ReceiptAt(index)
+	if err != nil || !recorded {
+		return nil, err
+	}
+	return v.told(r)
 }
 
-func (v *apiView) InclusionByDigest(digest [32]byte) (*client.Inclusion, error) {
-	index, err := found(v.Ledger().IndexByDigest(digest))
+func (v *apiView) told(r fsm.Receipt) (json.Marshaler, error) {
+	size, err := v.CertifiedSize()
+	return fsm.Told{Receipt: r, CertifiedSize: size}, err
+}
+
+// Inclusion implements [api.View].
+func (v *apiView) Inclusion(p api.Proof) (*client.Inclusion, error) {
+	index, err := v.indexOf(p)
 	if err != nil {
 		return nil, err
 	}
 	return v.inclusion(index)
 }
 
-func (v *apiView) InclusionByEnvelopeID(id string) (*client.Inclusion, error) {
-	index, err := found(v.Ledger().IndexByEnvelopeID(id))
+func (v *apiView) indexOf(p api.Proof) (int64, error) {
+	if p.EnvelopeID != "" {
+		return found(v.Ledger().IndexByEnvelopeID(p.EnvelopeID))
+	}
+	return found(v.Ledger().IndexByDigest(p.Digest))
+}
+
+// Bundle implements [api.View]. The newest certificate goes in: it is the one that whoever has the
+// document in force can check.
+func (v *apiView) Bundle(p api.Proof) ([]byte, error) {
+	index, err := v.indexOf(p)
 	if err != nil {
 		return nil, err
 	}
-	return v.inclusion(index)
+	next, err := v.Certified()
+	if err != nil {
+		return nil, err
+	}
+	seal, err := v.SealAt(next - 1)
+	if errors.Is(err, fsm.ErrNotFound) || err == nil && seal.Size <= index {
+		return nil, api.ErrNotAttested
+	}
+	if err != nil {
+		return nil, err
+	}
+	b := &certificate.Bundle{}
+	if b.Certificate, err = v.Certificate(seal.Number); err != nil {
+		return nil, err
+	}
+	if b.Entry, err = certificate.Include(v.Ledger(), index, seal.Size); err != nil {
+		return nil, err
+	}
+	return b.Marshal()
+}
+
+// SessionBundle implements [api.View]. The certified state is older than the view's, or newer.
+func (v *apiView) SessionBundle(id string) ([]byte, error) {
+	proof, note, err := v.certifiedState(fsm.SessionKey(id))
+	if errors.Is(err, fsm.ErrNoSeal) {
+		if next, err := v.Certified(); err != nil || next == 0 {
+			return nil, errors.Join(api.ErrNotAttested, err)
+		}
+		return nil, &api.Unavailable{Reason: "this node has not seen a certificate since it started, and cannot prove what a session's state was before; ask again after the next certificate, or another voter of the region", Err: err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return (&certificate.Bundle{Certificate: note, State: certificate.Hold(id, proof)}).Marshal()
+}
+
+// certified proves what the newest certified state holds under a key, and gives its certificate.
+func (s *state) certified(key []byte) (*fsm.StateProof, []byte, error) {
+	s.mu.Lock()
+	o := s.current
+	s.mu.Unlock()
+	if o == nil {
+		return nil, nil, errNoState
+	}
+	p, err := o.machine.ProveCertified(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	// The certificate was recorded before the state of its seal was given for certified.
+	v, err := o.View()
+	if err != nil {
+		return nil, nil, err
+	}
+	note, err := v.Certificate(p.Seal.Number)
+	return p, note, errors.Join(err, v.Close())
+}
+
+// Certificates implements [api.View].
+func (v *apiView) Certificates(after int64, limit int) ([]client.Certificate, error) {
+	first, err := v.SealFrom(after + 1)
+	if err != nil {
+		return nil, err
+	}
+	list, err := v.CertificatesFrom(first, limit)
+	shown := make([]client.Certificate, len(list))
+	for i := range list {
+		shown[i] = client.Certificate{Size: list[i].Seal.Size, Note: string(list[i].Note)}
+	}
+	return shown, err
+}
+
+// DocumentText implements [api.View].
+func (v *apiView) DocumentText(digest [32]byte) ([]byte, error) {
+	return found(v.View.DocumentText(digest))
 }
 
 func (v *apiView) inclusion(index int64) (*client.Inclusion, error) {

@@ -268,7 +268,7 @@ func runFsck(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
-	bar := newProgress(cmd, 100)
+	bar := newProgress(cmd, "checking", 100, false)
 	scratch, region := cmd.Flags().Lookup("scratch").Value.String(), cmd.Flags().Lookup("copy").Value.String()
 	progress := func(_ string, done, total int64) { bar.at(100 * done / max(total, 1)) }
 	var report node.FsckReport
@@ -306,7 +306,7 @@ stop. Its data go with it, unless --dir keeps them.`,
 		Example: `  bizra dev
   bizra dev --voters 1 --dir ./dev   # keeps its data and can be started again`,
 		RunE: runDev}
-	c.Flags().Int("regions", 1, "regions; they do not watch each other yet")
+	c.Flags().Int("regions", 1, "regions, which execute and attest what each other records")
 	c.Flags().Int("voters", 3, "voters of each region: 1, 3 or 5")
 	c.Flags().String("dir", "", "folder to keep the data in")
 	c.Flags().String("http", httpDefault, "address of the first node's HTTP interface; the others take the next ports")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/bizra/bizra/client/audit"
 	"github.com/bizra/bizra/consensus/certificate"
 )
 
@@ -39,7 +40,7 @@ func exitCode(err error) int {
 	if _, ok := errors.AsType[*usageError](err); ok {
 		return exitUsage
 	}
-	if errors.Is(err, errRefused) || errors.Is(err, certificate.ErrNotValid) {
+	if errors.Is(err, errRefused) || errors.Is(err, certificate.ErrNotValid) || errors.Is(err, audit.ErrNotValid) {
 		return exitRefused
 	}
 	return exitFailure
@@ -75,13 +76,17 @@ func newRootCommand() *cobra.Command {
 	root := group("bizra", "A record of what agents did, kept by parties who do not trust each other",
 		`bizra runs a node of a federation and talks to one.
 
-Exit codes: 0 done, 1 failed, 2 used wrongly, 3 a gate refused a proof, or a bundle is not valid.
+Exit codes: 0 done, 1 failed, 2 used wrongly, 3 a gate refused a proof, or a bundle or a ledger is not valid.
 The environment variable BIZRA_NODE names the node to talk to where --node does not.`,
 		`  bizra dev                                    # a region to try things on
   echo '{"action":"session.open","data":{"session":"s1"}}' | bizra submit --key agent.key
   bizra session show s1`,
 		newKeygenCommand(), newFederationCommand(), newAgentCommand(), newSubmitCommand(), newSessionCommand(),
-		newConstitutionCommand(), newStatusCommand(), newPeersCommand(), newVoterCommand(), newVerifyCommand(), newTokenCommand(), newNodeCommand(), newDevCommand(), newFsckCommand(), newMigrateCommand(), newVersionCommand())
+<<<<<<< HEAD
+		newConstitutionCommand(), newStatusCommand(), newPeersCommand(), newEventsCommand(), newPatternsCommand(), newVoterCommand(), newBundleCommand(), newVerifyCommand(), newTokenCommand(), newNodeCommand(), newDevCommand(), newFsckCommand(), newMigrateCommand(), newVersionCommand())
+=======
+		newConstitutionCommand(), newStatusCommand(), newPeersCommand(), newEventsCommand(), newPatternsCommand(), newVoterCommand(), newBundleCommand(), newVerifyCommand(), newAuditCommand(), newTokenCommand(), newNodeCommand(), newDevCommand(), newFsckCommand(), newVersionCommand())
+>>>>>>> cb92812 (bizra audit: a whole ledger executed again from its tiles, resumable, every certificate checked)
 	root.PersistentFlags().Bool("json", false, "print JSON, errors too")
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })

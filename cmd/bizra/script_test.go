@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 // they say. Besides testscript's own commands there are
 //
 //	exits CODE bizra …   the command ends with this code
-//	startnode HOME NAME [ARG] starts the node of a home in the test's process, joining the
+//	startnode HOME NAME [ARG] starts, with entries open to all if $OPEN_ENTRIES says so, the node of a home in the test's process, joining the
 //	                     first one started; its URL is in $NAME, its multiaddr in $NAME_ADDR
 //	stopnode NAME        stops it
 func TestScripts(t *testing.T) {
@@ -94,6 +94,7 @@ func startNode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	cfg := node.Config{Home: ts.MkAbs(args[0]), Listen: []string{"/ip4/127.0.0.1/tcp/0"}, HTTP: "127.0.0.1:0", Version: "test"}
 	cfg.Raft.HeartbeatTimeout, cfg.Raft.ElectionTimeout, cfg.Raft.LeaseTimeout = 300*time.Millisecond, 300*time.Millisecond, 150*time.Millisecond
+	cfg.API.OpenEntries = ts.Getenv("OPEN_ENTRIES") == "true"
 	if len(args) == 3 {
 		cfg.Join = []string{args[2]}
 	}

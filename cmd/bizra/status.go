@@ -66,21 +66,44 @@ func printStatus(out io.Writer, s *client.Status) error {
 		}
 		fmt.Fprintf(w, "%s %s\t%s%s\n", v.Suffrage, v.Name, v.NodeKey, leads)
 	}
-	for i := range s.Regions {
-		fmt.Fprintf(w, "region %s\t%s\n", s.Regions[i].Region, regionText(&s.Regions[i]))
-	}
+	printAttestation(w, s)
 	if s.Raft.Leader == "" {
 		fmt.Fprintf(w, "leader\tnone known: reads with --stale go on, proofs wait for an election\n")
 	}
 	return w.Flush()
 }
 
-func regionText(r *client.RegionStatus) string {
-	text := fmt.Sprintf("%d entries re-executed, %d behind", r.Size, r.LagEntries)
-	if r.Seal != nil {
-		text += fmt.Sprintf(", seal of %d", r.Seal.Size)
+// printAttestation says how far the ledger is certified, and how the other regions stand to it.
+func printAttestation(w io.Writer, s *client.Status) {
+	a := &s.Attestation
+	certified := "nothing yet"
+	if a.Certified > 0 {
+		certified = fmt.Sprintf("%d entries, until %s", a.Certified, a.Time)
 	}
+	fmt.Fprintf(w, "certified\t%s; %d seals wait, each for the votes of %d other regions\n", certified, a.Waiting, a.Needed)
+	if len(a.Missing) > 0 {
+		fmt.Fprintf(w, "votes missing\t%s\n", strings.Join(a.Missing, ", "))
+	}
+	if a.Evidence {
+		fmt.Fprintf(w, "EVIDENCE\tthis region is shown to have signed two things that cannot both be true: docs/operations.md says what to do\n")
+	}
+	if l := s.Local; l != nil && l.Local {
+		fmt.Fprintf(w, "LOCAL ONLY\tno other region is heard since %s; what is committed is attested later\n", l.Since)
+	}
+	for i := range s.Regions {
+		r := &s.Regions[i]
+		fmt.Fprintf(w, "region %s\t%s\n", r.Region, regionText(r))
+		if text := votesText(r); text != "" {
+			fmt.Fprintf(w, "\t%s\n", text)
+		}
+	}
+}
+
+func regionText(r *client.RegionStatus) string {
+	text := fmt.Sprintf("%d entries re-executed, %d behind, voted for %d, certified %d", r.Size, r.LagEntries, r.Voted, r.Certified)
 	switch {
+	case r.Evidence:
+		return text + ", EVIDENCE: it signed two things that cannot both be true, and gets no votes"
 	case r.Blamed != "":
 		return text + ", REFUSED: " + r.Blamed
 	case r.EarlyUntil != "":
@@ -92,27 +115,18 @@ func regionText(r *client.RegionStatus) string {
 	}
 }
 
-func newPeersCommand() *cobra.Command {
-	c := &cobra.Command{Use: "peers", Short: "List the nodes that a node knows", Args: takes(), Example: "  bizra peers",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := dial(cmd, readRetriesMax)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			peers, err := c.Peers(cmd.Context())
-			if err != nil {
-				return explained(cmd, err)
-			}
-			return show(cmd, client.Peers{Peers: append([]client.Peer{}, peers...)}, func(out io.Writer) error {
-				w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-				fmt.Fprintln(w, "NAME\tREGION\tROLE\tCONNECTED\tPEER ID\tADDRESSES")
-				for _, p := range peers {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%s\t%s\n", dash(p.Name), dash(p.Region), dash(p.Role), p.Connected, p.PeerID, dash(strings.Join(p.Addresses, " ")))
-				}
-				return w.Flush()
-			})
-		}}
-	addNodeFlag(c)
-	return c
+// votesText says what is amiss between the regions.
+func votesText(r *client.RegionStatus) string {
+	var parts []string
+	add := func(is bool, format string, args ...any) {
+		if is {
+			parts = append(parts, fmt.Sprintf(format, args...))
+		}
+	}
+	add(r.Missing > 0, "%d of our seals lack its vote", r.Missing)
+	add(r.Waiting > 0, "%d of its checkpoints wait for ours", r.Waiting)
+	add(r.Refuses != "", "it refuses ours: %s", r.Refuses)
+	add(r.Refusal != "", "we refuse its: %s", r.Refusal)
+	add(r.Diverged != "", "its ledger cannot be re-executed: %s", r.Diverged)
+	return strings.Join(parts, "; ")
 }

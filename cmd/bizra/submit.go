@@ -26,9 +26,13 @@ from the node; data.region where the action wants it; state_hash from the sessio
 tip where the action builds on one, unless the payload gives it. A signed envelope goes as
 it is, so that it can be submitted again: what was decided is answered again, never done twice.
 
-The exit code is 3 if a gate refused any, 1 if any was left undecided.`,
+With --wait attested a receipt is printed once a quorum of the federation's regions vouches for
+its entry, or after --wait-timeout as it is then.
+
+The exit code is 3 if a gate refused any, 1 if any was left undecided or is not attested in time.`,
 		Example: `  echo '{"action":"session.open","data":{"session":"s1"}}' | bizra submit --key agent.key
   bizra submit --key agent.key --agent-id builder steps.ndjson
+  bizra submit --key agent.key --wait attested steps.ndjson
   bizra submit --key agent.key --sign-only steps.ndjson > signed.ndjson
   bizra submit --node /ip4/127.0.0.1/tcp/4001/p2p/12D3KooW… --key agent.key signed.ndjson`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -39,15 +43,20 @@ The exit code is 3 if a gate refused any, 1 if any was left undecided.`,
 		},
 		RunE: runSubmit}
 	addNodeFlag(c)
-	c.Flags().String("key", "", "key file to sign bare payloads with")
-	c.Flags().String("agent-id", "", "sender.agent_id (default: agent- and the first 16 digits of the public key)")
-	c.Flags().String("agent-type", pci.AgentPAT, "sender.agent_type: PAT or SAT")
-	c.Flags().Float64("ihsan", client.IhsanScoreDefault, "metadata.ihsan_score to claim")
-	c.Flags().Float64("snr", client.SNRScoreDefault, "metadata.snr_score to claim")
+	addSignerFlags(c)
+	addWaitFlags(c)
 	c.Flags().Bool("sign-only", false, "print the signed envelopes and submit nothing")
 	c.Flags().String("node-key", "", "key file to be known by at a multiaddr, of an agent, an operator or a node that is not running (default: --key, else a key made for this run)")
 	c.Flags().String("federation", "", "federation document, to take policy_hash from where --node is a multiaddr")
 	return c
+}
+
+func addSignerFlags(c *cobra.Command) {
+	c.Flags().String("key", "", "key file to sign with")
+	c.Flags().String("agent-id", "", "sender.agent_id (default: agent- and the first 16 digits of the public key)")
+	c.Flags().String("agent-type", pci.AgentPAT, "sender.agent_type: PAT or SAT")
+	c.Flags().Float64("ihsan", client.IhsanScoreDefault, "metadata.ihsan_score to claim")
+	c.Flags().Float64("snr", client.SNRScoreDefault, "metadata.snr_score to claim")
 }
 
 // signerOf is who signs, as the command line has it; its key is nil without --key.
@@ -89,9 +98,12 @@ func runSubmit(cmd *cobra.Command, args []string) (err error) {
 		return err
 	}
 	defer line.close()
-	line.bar = newProgress(cmd, size)
+	line.bar = newProgress(cmd, "submitting", size, true)
 	err = line.run(cmd.Context(), in)
 	line.bar.done()
+	if serr := line.settle(cmd.Context()); err == nil {
+		err = serr
+	}
 	if err != nil {
 		return explained(cmd, err)
 	}
@@ -139,6 +151,10 @@ type submission struct {
 	heads    map[string]string
 	pending  [][]byte
 	waiting  map[string]bool // sessions with a step in pending
+
+	until *waiting
+	held  []client.Outcome // that are printed once they are attested
+	last  *client.Receipt  // the entry of the highest index among them
 
 	sent, refused, undecided int
 	first                    error // that kept a proof from success
@@ -292,8 +308,13 @@ func (s *submission) flush(ctx context.Context) error {
 	}
 	outcomes, err := s.to.SubmitAll(ctx, s.pending)
 	for _, o := range outcomes {
-		if perr := s.print(o); perr != nil {
+		if perr := s.take(o); perr != nil {
 			return perr
+		}
+	}
+	if len(s.held) >= client.BatchLinesMax {
+		if serr := s.settle(ctx); serr != nil {
+			return serr
 		}
 	}
 	if err != nil {
@@ -307,7 +328,8 @@ func (s *submission) flush(ctx context.Context) error {
 	return nil
 }
 
-func (s *submission) print(o client.Outcome) error {
+// take counts an outcome and prints it, now or once it is attested.
+func (s *submission) take(o client.Outcome) error {
 	s.sent++
 	if err := o.Err(); err != nil {
 		if o.Receipt == nil && o.Problem.Code == nil {
@@ -328,11 +350,41 @@ func (s *submission) print(o client.Outcome) error {
 			delete(s.heads, r.Session)
 		}
 	}
+	if s.until.finality == client.FinalityAttested {
+		s.held = append(s.held, o)
+		if r := o.Receipt; r != nil && r.Index != nil && (s.last == nil || *r.Index > *s.last.Index) {
+			s.last = r
+		}
+		return nil
+	}
+	return printOutcome(s.out, o)
+}
+
+// settle waits until what is held is attested, which one certificate does for all before its end,
+// and prints it.
+func (s *submission) settle(ctx context.Context) error {
+	if s.last != nil {
+		s.last = s.until.await(ctx, s.region, s.last)
+		for i := range s.held {
+			if r := s.held[i].Receipt; r != nil && r.Index != nil && s.last.Finality == client.FinalityAttested {
+				r.Finality = client.FinalityAttested
+			}
+		}
+	}
+	var err error
+	for _, o := range s.held {
+		err = errors.Join(err, printOutcome(s.out, o))
+	}
+	s.held, s.last = nil, nil
+	return err
+}
+
+func printOutcome(out io.Writer, o client.Outcome) error {
 	text, err := o.MarshalJSON()
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.out, "%s\n", text)
+	_, err = fmt.Fprintf(out, "%s\n", text)
 	return err
 }
 
@@ -344,5 +396,5 @@ func (s *submission) verdict() error {
 	case s.refused > 0:
 		return fmt.Errorf("%d of %d proofs were %w; the first because: %w", s.refused, s.sent, errRefused, s.first)
 	}
-	return nil
+	return s.until.failed
 }

@@ -49,7 +49,7 @@ func (r *recorder) SubmitAll(_ context.Context, envelopes [][]byte) ([]client.Ou
 }
 
 func newTestSubmission(to submitter, out *bytes.Buffer) *submission {
-	return &submission{to: to, out: out, bar: &progress{}, heads: map[string]string{}, waiting: map[string]bool{},
+	return &submission{to: to, out: out, bar: &progress{}, until: &waiting{finality: client.FinalityCommitted}, heads: map[string]string{}, waiting: map[string]bool{},
 		signer: client.Signer{Key: pci.NewKeyFromSeed([32]byte{3})}, context: &client.Context{PolicyHash: strings.Repeat("ab", 32), Region: "eu"}}
 }
 

@@ -31,7 +31,13 @@ func newSubmission(cmd *cobra.Command, signer client.Signer) (*submission, error
 	if err != nil {
 		return nil, err
 	}
+	if s.until, err = waitOf(cmd); err != nil {
+		return nil, err
+	}
 	if isMultiaddr(nodes) {
+		if s.until.finality == client.FinalityAttested {
+			return nil, usagef("--wait attested: give an http:// URL as --node: over libp2p a node tells no more of a proof than that it is committed")
+		}
 		err := s.overStream(cmd, nodes[0])
 		return s, err
 	}
@@ -78,10 +84,11 @@ func (s *submission) overStream(cmd *cobra.Command, multiaddr string) error {
 
 const progressThrottle = 100 * time.Millisecond
 
-// progress shows on a terminal how far the input has been read.
+// progress shows on a terminal how far something has come.
 type progress struct{ bar *progressbar.ProgressBar }
 
-func newProgress(cmd *cobra.Command, size int64) *progress {
+// newProgress makes the bar of so many items, or bytes; -1: it is not known how many.
+func newProgress(cmd *cobra.Command, what string, size int64, bytes bool) *progress {
 	f, ok := cmd.ErrOrStderr().(*os.File)
 	if !ok {
 		return &progress{}
@@ -90,14 +97,22 @@ func newProgress(cmd *cobra.Command, size int64) *progress {
 	if err != nil || info.Mode()&os.ModeCharDevice == 0 || os.Getenv("TERM") == "dumb" {
 		return &progress{}
 	}
-	return &progress{progressbar.NewOptions64(size, progressbar.OptionSetWriter(f), progressbar.OptionSetDescription("submitting"),
-		progressbar.OptionShowBytes(true), progressbar.OptionThrottle(progressThrottle), progressbar.OptionClearOnFinish())}
+	return &progress{progressbar.NewOptions64(size, progressbar.OptionSetWriter(f), progressbar.OptionSetDescription(what),
+		progressbar.OptionShowBytes(bytes), progressbar.OptionShowCount(), progressbar.OptionThrottle(progressThrottle), progressbar.OptionClearOnFinish())}
 }
 
 func (p *progress) at(offset int64) {
 	if p.bar != nil {
 		_ = p.bar.Set64(offset) // a terminal that does not take it is no reason to stop
 	}
+}
+
+// of is at for a total that is known by now.
+func (p *progress) of(done, total int64) {
+	if p.bar != nil && p.bar.GetMax64() != total {
+		p.bar.ChangeMax64(total)
+	}
+	p.at(done)
 }
 
 func (p *progress) done() {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bizra/bizra/consensus/certificate"
+	"github.com/bizra/bizra/fsm/checkpoint"
 	"github.com/bizra/bizra/fsm/federation"
 )
 
@@ -87,13 +88,17 @@ type certified struct {
 	Cosigners  []string `json:"cosigners"`
 }
 
+func certifiedOf(c *checkpoint.Checkpoint, cosigners []string) *certified {
+	return &certified{Origin: c.Origin, Size: c.Size, Root: hex.EncodeToString(c.Root[:]), State: hex.EncodeToString(c.State[:]),
+		TimeMillis: c.TimeMillis, Cosigners: append([]string{}, cosigners...)}
+}
+
 func verify(cmd *cobra.Command, text []byte, doc *federation.Document) error {
 	found := certificate.VerifyBundle(text, doc)
 	digest := doc.Digest()
 	v := verdict{Valid: found.Valid(), Federation: doc.Name, Document: doc.Version, DocumentDigest: hex.EncodeToString(digest[:]), Steps: found.Steps}
 	if c := found.Checkpoint; c != nil {
-		v.Certified = &certified{Origin: c.Origin, Size: c.Size, Root: hex.EncodeToString(c.Root[:]), State: hex.EncodeToString(c.State[:]),
-			TimeMillis: c.TimeMillis, Cosigners: append([]string{}, found.Cosigners...)}
+		v.Certified = certifiedOf(c, found.Cosigners)
 	}
 	if err := show(cmd, v, v.writeTo); err != nil {
 		return err

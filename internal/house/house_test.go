@@ -68,6 +68,13 @@ func TestLibrariesStayLight(t *testing.T) {
 			Why: "the SDK is for other people's programs",
 		},
 		{
+			Packages: []string{"./client/audit"},
+			Forbidden: append([]string{"github.com/bizra/bizra/p2p", "github.com/bizra/bizra/consensus/region",
+				"github.com/bizra/bizra/consensus/link", "github.com/bizra/bizra/consensus/follow",
+				"github.com/bizra/bizra/api", "github.com/bizra/bizra/node"}, append(network, disk...)...),
+			Why: "a ledger is audited by whoever likes to, with a store of their own",
+		},
+		{
 			Packages: []string{"./consensus/certificate"},
 			Forbidden: append([]string{"github.com/bizra/bizra/p2p", "github.com/bizra/bizra/consensus/region",
 				"github.com/bizra/bizra/consensus/link", "github.com/bizra/bizra/consensus/follow",
