@@ -41,7 +41,7 @@ func runMigrateLog(cmd *cobra.Command, _ []string) error {
 	if _, err := node.OpenHome(dir); err != nil {
 		return err
 	}
-	bar := newProgress(cmd, 100)
+	bar := newProgress(cmd, "migrating", 100, false)
 	moved, err := region.MigrateLog(cmd.Context(), dir, kind, slog.New(slog.DiscardHandler), func(done, total uint64) {
 		bar.at(int64(100 * done / max(total, 1))) //nolint:gosec // at most 100
 	})

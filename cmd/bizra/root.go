@@ -82,11 +82,7 @@ The environment variable BIZRA_NODE names the node to talk to where --node does 
   echo '{"action":"session.open","data":{"session":"s1"}}' | bizra submit --key agent.key
   bizra session show s1`,
 		newKeygenCommand(), newFederationCommand(), newAgentCommand(), newSubmitCommand(), newSessionCommand(),
-<<<<<<< HEAD
-		newConstitutionCommand(), newStatusCommand(), newPeersCommand(), newEventsCommand(), newPatternsCommand(), newVoterCommand(), newBundleCommand(), newVerifyCommand(), newTokenCommand(), newNodeCommand(), newDevCommand(), newFsckCommand(), newMigrateCommand(), newVersionCommand())
-=======
-		newConstitutionCommand(), newStatusCommand(), newPeersCommand(), newEventsCommand(), newPatternsCommand(), newVoterCommand(), newBundleCommand(), newVerifyCommand(), newAuditCommand(), newTokenCommand(), newNodeCommand(), newDevCommand(), newFsckCommand(), newVersionCommand())
->>>>>>> cb92812 (bizra audit: a whole ledger executed again from its tiles, resumable, every certificate checked)
+		newConstitutionCommand(), newStatusCommand(), newPeersCommand(), newEventsCommand(), newPatternsCommand(), newVoterCommand(), newBundleCommand(), newVerifyCommand(), newAuditCommand(), newTokenCommand(), newNodeCommand(), newDevCommand(), newFsckCommand(), newMigrateCommand(), newVersionCommand())
 	root.PersistentFlags().Bool("json", false, "print JSON, errors too")
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })

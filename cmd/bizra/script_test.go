@@ -28,6 +28,7 @@ func TestMain(m *testing.M) {
 // they say. Besides testscript's own commands there are
 //
 //	exits CODE bizra …   the command ends with this code
+//	eventually COMMAND …  the command succeeds before long
 //	startnode HOME NAME [ARG] starts, with entries open to all if $OPEN_ENTRIES says so, the node of a home in the test's process, joining the
 //	                     first one started; its URL is in $NAME, its multiaddr in $NAME_ADDR
 //	stopnode NAME        stops it
@@ -43,7 +44,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits, "startnode": startNode, "stopnode": stopNode, "field": field,
+			"exits": exits, "eventually": eventually, "startnode": startNode, "stopnode": stopNode, "field": field,
 		},
 	})
 }
@@ -64,6 +65,24 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if fmt.Sprint(code) != args[0] {
 		ts.Fatalf("%v ended with %d, want %s", args[1:], code, args[0])
+	}
+}
+
+// eventually runs a command until it succeeds.
+func eventually(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: eventually COMMAND ARG…")
+	}
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(nodeReadyWithin); ; <-tick.C {
+		err := ts.Exec(args[0], args[1:]...)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%v: %v", args, err)
+		}
 	}
 }
 
