@@ -15,6 +15,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/bizra/bizra/client"
 	"github.com/bizra/bizra/pci"
 )
@@ -335,7 +337,17 @@ func TestPaths(t *testing.T) {
 		"/base/v1/agents?consistency=stale":                            func() error { _, err := c.Agents(ctx, "", 0); return err },
 		"/base/v1/policy?consistency=stale":                            func() error { _, err := c.Policy(ctx); return err },
 		"/base/v1/federation?consistency=stale":                        func() error { _, err := c.Federation(ctx); return err },
-		"/base/v1/peers":                                               func() error { _, err := c.Peers(ctx); return err },
+		"/base/v1/certificates?after=7&consistency=stale&limit=2":      func() error { _, err := c.Certificates(ctx, 7, 2); return err },
+		"/base/v1/proofs/ab/bundle?consistency=stale":                  func() error { _, err := c.Bundle(ctx, "ab", false); return err },
+		"/base/v1/documents/ab":                                        func() error { _, err := c.DocumentText(ctx, "ab"); return err },
+		"/base/v1/patterns?agent=x&from=3&limit=5&name=n&region=b": func() error {
+			_, err := c.Patterns(ctx, client.PatternFilter{Region: "b", Agent: "x", Name: "n"}, 3, 5)
+			return err
+		},
+		"/base/v1/patterns/ab":        func() error { _, err := c.Pattern(ctx, "ab"); return err },
+		"/base/checkpoint":            func() error { _, err := c.Checkpoint(ctx); return err },
+		"/base/tile/entries/001.p/17": func() error { _, err := c.Tile(ctx, tlog.Tile{H: 8, L: -1, N: 1, W: 17}, "t"); return err },
+		"/base/v1/peers":              func() error { _, err := c.Peers(ctx); return err },
 	} {
 		s.calls = nil
 		if err := do(); err != nil {
