@@ -246,14 +246,15 @@ func (a *audit) run(ctx context.Context) error {
 			return err
 		}
 		for a.machine.Size() < size {
+			if ctx.Err() != nil { // what was read ahead is left for the next audit
+				return fmt.Errorf("audit: interrupted: %w", context.Cause(ctx))
+			}
 			if len(left.entries) == 0 {
-				var ok bool
-				if left, ok = <-r.bundles; !ok {
-					return fmt.Errorf("audit: the entries were not read to their end: %w", context.Cause(ctx))
-				}
-				if left.err != nil {
+				// The reader ends before the tree does only with an error, or with the context.
+				if left = <-r.bundles; left.err != nil {
 					return left.err
 				}
+				continue
 			}
 			if err := a.execute(&left, size); err != nil {
 				return err

@@ -6,8 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/bizra/bizra/client"
 	"github.com/bizra/bizra/consensus/link"
@@ -21,6 +26,7 @@ type recorder struct {
 	decide  func(n int, env *pci.Envelope) client.Outcome // nil: accept
 	fail    error
 	seen    int
+	indexed bool // receipts say which entry they are of
 }
 
 func (r *recorder) SubmitAll(_ context.Context, envelopes [][]byte) ([]client.Outcome, error) {
@@ -42,8 +48,12 @@ func (r *recorder) SubmitAll(_ context.Context, envelopes [][]byte) ([]client.Ou
 			}
 		}
 		session, _ := env.Payload.Data.Get("session")
-		outs = append(outs, client.Outcome{Receipt: &client.Receipt{Digest: fmt.Sprintf("%x", env.Digest()), Name: "SUCCESS", Action: env.Payload.Action,
-			Session: session.String(), Head: fmt.Sprintf("%064d", r.seen), Finality: client.FinalityCommitted}})
+		receipt := &client.Receipt{Digest: fmt.Sprintf("%x", env.Digest()), Name: "SUCCESS", Action: env.Payload.Action,
+			Session: session.String(), Head: fmt.Sprintf("%064d", r.seen), Finality: client.FinalityCommitted}
+		if index := int64(r.seen - 1); r.indexed {
+			receipt.Index = &index
+		}
+		outs = append(outs, client.Outcome{Receipt: receipt})
 	}
 	return outs, nil
 }
@@ -178,4 +188,65 @@ func FuzzSubmitInput(f *testing.F) {
 			t.Fatalf("%d lines of output for %d decided proofs", got, r.seen)
 		}
 	})
+}
+
+// attester is a node that attests every proof of which it is asked.
+func attester(t *testing.T, finality string) (*client.Client, *atomic.Int32) {
+	t.Helper()
+	var asked atomic.Int32
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", client.MediaJSON)
+		if r.URL.Path == "/v1/status" {
+			fmt.Fprint(w, `{"attestation":{"waiting":2,"needed":2,"missing":["b","c"]}}`)
+			return
+		}
+		asked.Add(1)
+		fmt.Fprintf(w, `{"digest":%q,"index":1,"finality":%q}`, path.Base(r.URL.Path), finality)
+	}))
+	t.Cleanup(srv.Close)
+	c, err := client.New(client.Config{URLs: []string{srv.URL}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, &asked
+}
+
+// TestSubmitWaits: receipts are held until a certificate covers the last of them, in batches, and printed in order.
+func TestSubmitWaits(t *testing.T) {
+	const proofs = client.BatchLinesMax + 50
+	for finality, c := range map[string]struct {
+		asked  int32 // at least
+		failed string
+	}{client.FinalityAttested: {2, ""}, client.FinalityCommitted: {1, "not attested within 50ms: 2 seals wait for 2 votes each, and of [b c] votes are missing"}} {
+		var in, out bytes.Buffer
+		for i := range proofs {
+			fmt.Fprintln(&in, open(fmt.Sprint("s", i)))
+		}
+		s := newTestSubmission(&recorder{indexed: true}, &out)
+		var asked *atomic.Int32
+		s.region, asked = attester(t, finality)
+		s.until = &waiting{finality: client.FinalityAttested, timeout: 50 * time.Millisecond}
+		if finality == client.FinalityAttested {
+			s.until.timeout = time.Minute
+		}
+		if err := errors.Join(s.run(t.Context(), &in), s.settle(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		if n := asked.Load(); n < c.asked || c.failed == "" && n != c.asked {
+			t.Errorf("%s: asked %d times", finality, n)
+		}
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		if len(lines) != proofs {
+			t.Fatalf("%s: %d receipts", finality, len(lines))
+		}
+		for i, line := range lines {
+			if !strings.Contains(line, fmt.Sprintf(`"index":%d,`, i)) || !strings.Contains(line, `"finality":"`+finality+`"`) {
+				t.Fatalf("receipt %d: %s", i, line)
+			}
+		}
+		err := s.verdict()
+		if c.failed == "" && err != nil || c.failed != "" && (err == nil || !strings.Contains(err.Error(), c.failed) || exitCode(err) != exitFailure) {
+			t.Errorf("%s: %v", finality, err)
+		}
+	}
 }
