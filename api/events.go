@@ -265,7 +265,7 @@ func (st *stream) send() error {
 		return nil
 	}
 	_ = st.to.SetWriteDeadline(time.Now().Add(st.server.cfg.EventTimeout)) // a writer without a connection has no such limit
-	_, err := st.w.Write(st.buf.Bytes())
+	_, err := st.w.Write(st.buf.Bytes())                                   //nolint:gosec // of a type that says what it is and may not be sniffed
 	if err == nil {
 		err = st.to.Flush()
 	}

@@ -67,7 +67,7 @@ func (s *listener) want(events ...string) {
 const retry = "retry: 2000"
 
 func receiptEvent(index int) string {
-	return fmt.Sprintf(`id: %d|event: receipt|data: {"version":1,"digest":"%s"`, index, knownDigest)
+	return fmt.Sprintf(`id: %d|event: receipt|data: {"version":1,"digest":%q`, index, knownDigest)
 }
 
 func TestEvents(t *testing.T) {

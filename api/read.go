@@ -97,25 +97,27 @@ func (s *Server) readView(r *http.Request, q url.Values, read func(v View) (any,
 	})
 }
 
-// workView answers from one view of the state.
+// workView answers from one view of the state, in a request slot.
 func (s *Server) workView(ctx context.Context, c Consistency, read func(ctx context.Context, v View) (*reply, error)) (*reply, error) {
-	return s.work(ctx, func(ctx context.Context) (_ *reply, err error) {
-		v, err := s.backend.View(ctx, c)
-		if err != nil {
-			return nil, fmt.Errorf("open a %v view: %w", c, err)
+	return s.work(ctx, func(ctx context.Context) (*reply, error) { return s.fromView(ctx, c, read) })
+}
+
+func (s *Server) fromView(ctx context.Context, c Consistency, read func(ctx context.Context, v View) (*reply, error)) (_ *reply, err error) {
+	v, err := s.backend.View(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("open a %v view: %w", c, err)
+	}
+	defer func() {
+		if cerr := v.Close(); cerr != nil && err == nil {
+			err = fmt.Errorf("close a view: %w", cerr)
 		}
-		defer func() {
-			if cerr := v.Close(); cerr != nil && err == nil {
-				err = fmt.Errorf("close a view: %w", cerr)
-			}
-		}()
-		rep, err := read(ctx, v)
-		if err != nil {
-			return nil, err
-		}
-		rep.applied = v.Entries()
-		return rep, nil
-	})
+	}()
+	rep, err := read(ctx, v)
+	if err != nil {
+		return nil, err
+	}
+	rep.applied = v.Entries()
+	return rep, nil
 }
 
 func proofOf(r *http.Request) (Proof, error) {

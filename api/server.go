@@ -27,6 +27,7 @@ type Server struct {
 	readers  map[[32]byte]struct{}
 	silent   silent
 	waits    places
+	looking  chan struct{} // one slot for each request that waits and looks again
 	streams  places
 	draining atomic.Bool
 	stop     func()        // once
@@ -50,7 +51,7 @@ func New(backend Backend, cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, backend: backend, metrics: m, requests: make(chan struct{}, cfg.RequestsMax), bodies: budget{left: cfg.BodiesBytesMax},
 		bundles: budget{left: cfg.BundlesBytesMax}, bundling: make(chan struct{}, bundlesReadMax), readers: make(map[[32]byte]struct{}, len(cfg.Readers))}
 	s.waits, s.streams = newPlaces(m, turnedWaits, cfg.WaitsMax), newPlaces(m, turnedStreams, cfg.StreamsMax)
-	s.stopping = make(chan struct{})
+	s.looking, s.stopping = make(chan struct{}, looksMax), make(chan struct{})
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	for _, k := range cfg.Readers {
 		s.readers[k] = struct{}{}

@@ -17,6 +17,8 @@ const (
 	timeoutParam = "timeout"
 	// lookEvery is how often at most a request that waits looks again: changes come much faster.
 	lookEvery = 50 * time.Millisecond
+	// looksMax is how many of them look at a time.
+	looksMax = 8
 )
 
 // wish is what a request waits for.
@@ -80,12 +82,13 @@ func (s *Server) readWaiting(r *http.Request, q url.Values, read look) (*reply, 
 	// The answer must be on its way before the connection's time is over.
 	ctx, cancel := context.WithTimeout(r.Context(), min(w.timeout, s.cfg.WriteTimeout-s.cfg.RequestTimeout))
 	defer cancel()
+	from := s.workView
 	for {
 		changed := s.backend.Changed()
 		var reached bool
 		// The last look is taken after the time is over, by which the request's own context still lives.
 		last := ctx.Err() != nil || s.draining.Load()
-		rep, err := s.workView(r.Context(), consistency, func(_ context.Context, v View) (*reply, error) {
+		rep, err := from(r.Context(), consistency, func(_ context.Context, v View) (*reply, error) {
 			x, done, err := read(v, w)
 			if reached = done; err != nil {
 				return nil, err
@@ -97,9 +100,23 @@ func (s *Server) readWaiting(r *http.Request, q url.Values, read look) (*reply, 
 			return rep, err
 		}
 		// Having seen all that was acknowledged before, this node learns of the rest by itself.
-		consistency = Stale
+		consistency, from = Stale, s.lookAgain
 		s.pause(ctx, changed)
 	}
+}
+
+// lookAgain is workView for requests that wait. A change wakes all of them at once, so they take turns
+// among themselves, and no slot of other requests.
+func (s *Server) lookAgain(ctx context.Context, c Consistency, read func(ctx context.Context, v View) (*reply, error)) (*reply, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
+	defer cancel()
+	select {
+	case s.looking <- struct{}{}:
+		defer func() { <-s.looking }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return s.fromView(ctx, c, read)
 }
 
 // pause returns once the state has changed, but not before lookEvery; at once when the context ends or the

@@ -147,6 +147,7 @@ func TestWaitsAreBounded(t *testing.T) {
 			answers <- res.StatusCode
 		}
 		go wait()
+		synctest.Wait()
 		go wait()
 		synctest.Wait()
 		res, body, _ := ask(t, l, "/v1/proofs/"+knownDigest+"?wait=attested")
@@ -169,6 +170,35 @@ func TestWaitsAreBounded(t *testing.T) {
 		go wait()
 		if a := <-answers; a != 200 {
 			t.Errorf("a place that is free again: %d", a)
+		}
+	})
+}
+
+// TestManyWaits: all that wait for one certificate are answered when it comes, and others meanwhile.
+func TestManyWaits(t *testing.T) {
+	const waits = 200
+	f := &fake{}
+	inBubble(t, f, api.Config{RequestsMax: waits}, func(t *testing.T, l *pipeListener, _ *api.Server) {
+		answers := make(chan string, waits)
+		for range waits {
+			go func() {
+				_, body, _ := ask(t, l, "/v1/proofs/"+knownDigest+"?wait=attested")
+				answers <- finalityOf(t, body)
+			}()
+		}
+		synctest.Wait()
+		for range 5 {
+			f.move(func() {})
+			<-time.After(time.Second)
+			if res, body, _ := ask(t, l, "/v1/policy"); res.StatusCode != 200 {
+				t.Errorf("%d %s", res.StatusCode, body)
+			}
+		}
+		f.move(func() { f.covers = 8 })
+		for range waits {
+			if a := <-answers; a != client.FinalityAttested {
+				t.Errorf("%s", a)
+			}
 		}
 	})
 }

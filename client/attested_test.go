@@ -139,7 +139,7 @@ func TestBundle(t *testing.T) {
 }
 
 // streamOf answers with a stream that says this, and then hangs, or ends.
-func streamOf(text string, hang bool, ctx context.Context) *http.Response {
+func streamOf(ctx context.Context, text string, hang bool) *http.Response {
 	r, w := io.Pipe()
 	go func() {
 		_, _ = io.WriteString(w, text)
@@ -167,15 +167,15 @@ func TestEvents(t *testing.T) {
 			ctx := r.Context()
 			switch n {
 			case 0: // ends in the middle of an event
-				return streamOf("retry: 2000\n\n"+receiptText(5)+"id: 6\nevent: receipt\nda", false, ctx), nil
+				return streamOf(ctx, "retry: 2000\n\n"+receiptText(5)+"id: 6\nevent: receipt\nda", false), nil
 			case 1:
 				return nil, errRefused
 			case 2:
 				return problem(503), nil
 			case 3: // a kind of a later version, then silence
-				return streamOf(": beat\n\nevent: weather\ndata: {}\n\n"+receiptText(6)+"event: certificate\ndata: {\"region\":\"b\",\ndata: \"size\":9}\n\n", true, ctx), nil
+				return streamOf(ctx, ": beat\n\nevent: weather\ndata: {}\n\n"+receiptText(6)+"event: certificate\ndata: {\"region\":\"b\",\ndata: \"size\":9}\n\n", true), nil
 			default:
-				return streamOf("event: local\ndata:{\"local\":true}\n\nevent: alarm\ndata: {\"kind\":\"evidence\",\"region\":\"c\"}\n\n"+receiptText(7), true, ctx), nil
+				return streamOf(ctx, "event: local\ndata:{\"local\":true}\n\nevent: alarm\ndata: {\"kind\":\"evidence\",\"region\":\"c\"}\n\n"+receiptText(7), true), nil
 			}
 		}
 		five := int64(5)
@@ -226,13 +226,13 @@ func TestEventsEnd(t *testing.T) {
 		"nobody there": {func(*http.Request) (*http.Response, error) { return nil, errRefused }, 3, "connection refused"},
 		"not a node":   {func(*http.Request) (*http.Response, error) { return answer(200, "text/html", "<html>"), nil }, 3, "is this the address of a bizra node?"},
 		"bad data": {func(r *http.Request) (*http.Response, error) {
-			return streamOf("event: certificate\ndata: {\n\n", false, r.Context()), nil
+			return streamOf(r.Context(), "event: certificate\ndata: {\n\n", false), nil
 		}, 3, "decode an event"},
 		"a bad id": {func(r *http.Request) (*http.Response, error) {
-			return streamOf("id: x\nevent: receipt\ndata: {}\n\n", false, r.Context()), nil
+			return streamOf(r.Context(), "id: x\nevent: receipt\ndata: {}\n\n", false), nil
 		}, 3, "no index of an entry"},
 		"a line too long": {func(r *http.Request) (*http.Response, error) {
-			return streamOf("data: "+strings.Repeat("x", 300<<10), false, r.Context()), nil
+			return streamOf(r.Context(), "data: "+strings.Repeat("x", 300<<10), false), nil
 		}, 3, "token too long"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -253,7 +253,7 @@ func TestEventsEnd(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		s := &script{reply: func(_ int, r *http.Request, _ string) (*http.Response, error) {
-			return streamOf(receiptText(1), true, r.Context()), nil
+			return streamOf(r.Context(), receiptText(1), true), nil
 		}}
 		var last error
 		events := 0
