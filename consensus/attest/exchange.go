@@ -1,6 +1,10 @@
 package attest
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/bizra/bizra/fsm"
+)
 
 // outstanding reports whether an exchange with the region is worth a stream: it has not cosigned
 // an own checkpoint, has not certified what was cosigned for it, does not know of evidence, or
@@ -34,7 +38,16 @@ func (m *Machine) exchanged(name string, x *Exchange) error {
 	}
 	r.knowsSize = x.Certified
 	r.knowsEvidence = slices.Clone(x.Evidence)
+	left := map[Kind]int{KindCheckpoint: fsm.UncertifiedSealsMax, KindCosignature: fsm.LockNotesMax, KindCertificate: 1, KindRefusal: 1,
+		KindEvidence: ExchangeMessagesMax}
 	for _, data := range x.Messages {
+		if s, err := DecodeMessage(data); err == nil {
+			if left[s.Kind] == 0 {
+				m.counts.Useless++ // an honest node has no more to say of that kind
+				continue
+			}
+			left[s.Kind]--
+		}
 		if err := m.receive(data); err != nil {
 			return err
 		}

@@ -53,6 +53,25 @@ func TestFloodOfCheckpointsIsBounded(t *testing.T) {
 	}
 }
 
+// TestFloodByExchangeIsBounded: of what one exchange brings as much is looked at as an honest node
+// can have to say, since each checkpoint costs a signature and a look at the copy's roots.
+func TestFloodByExchangeIsBounded(t *testing.T) {
+	w := newWorld(t, 4, 1)
+	z, b := w.regions["a"], w.nodes["b-1"]
+	z.sealed(w, 1)
+	c := *z.serves(w, "").seals[0].Checkpoint()
+	x := &attest.Exchange{Version: 1, Document: w.fed.Document.Version}
+	for i := range int64(attest.ExchangeMessagesMax) {
+		far := c
+		far.Size = 1000 + i
+		x.Messages = append(x.Messages, w.checkpointMessage(&far))
+	}
+	b.step(attest.Exchanged{Region: "a", Exchange: x})
+	if st := w.status(b, "a"); st.Waiting != fsm.UncertifiedSealsMax || b.att.Status().Counts.Received != fsm.UncertifiedSealsMax {
+		t.Fatalf("of %d checkpoints %d wait: %+v", len(x.Messages), st.Waiting, b.att.Status().Counts)
+	}
+}
+
 // TestRefusalsAreLimited: signing many bad checkpoints does not make others sign as many refusals.
 func TestRefusalsAreLimited(t *testing.T) {
 	w := newWorld(t, 4, 1)
