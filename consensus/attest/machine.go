@@ -24,6 +24,11 @@ const (
 	OfferMillisMax = 8_000
 	// RefuseMillis is the shortest time between two refusals of one region's checkpoints.
 	RefuseMillis = 1_000
+	// VoteMillis is how long, in the long run, lies between two votes for one region, of which
+	// VotesAtOnce may come at once. An honest region seals once a second, so that only one
+	// pays that seals as fast as it can and would have others' Rafts and gossip carry it.
+	VoteMillis  = 50
+	VotesAtOnce = 64
 )
 
 // Config is what a machine must be told.
@@ -113,6 +118,7 @@ type region struct {
 	recorded    bool   // the evidence stands in the own Raft
 	accused     proposal
 	voted       proposal
+	votedUntil  int64 // time that its votes have used up, see [VoteMillis]
 	diverged    *Diverged
 	refusal     []byte // message: the newest refusal that this region made of its checkpoints
 	refused     refusedBody
@@ -251,6 +257,7 @@ func (m *Machine) setBack(millis int64) {
 	for _, name := range m.names {
 		r := m.regions[name]
 		r.voted.atMillis -= millis
+		r.votedUntil -= millis
 		r.accused.atMillis -= millis
 		r.refusedAt -= millis
 		if r.offerAt != 0 {

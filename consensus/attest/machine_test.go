@@ -72,6 +72,41 @@ func TestFloodByExchangeIsBounded(t *testing.T) {
 	}
 }
 
+// TestVotesAreLimited: a region that seals after each entry, and waits for no certificate, does not
+// have others commit as many votes.
+func TestVotesAreLimited(t *testing.T) {
+	w := newWorld(t, 4, 1)
+	z, b := w.regions["a"], w.nodes["b-1"]
+	w.fork(z, "fast", 1)
+	b.shown(z, "fast")
+	run := func(seals int) {
+		for range seals {
+			w.growFork(z, "fast", 1)
+			w.lie(z, w.sealFork(z, "fast").Checkpoint())
+			w.deliver(func(p packet) bool { return p.to == "b-1" })
+			b.follow("a")
+			b.zone.commit()
+			b.apply()
+		}
+	}
+	run(attest.VotesAtOnce)
+	if n := w.stats["propose vote"]; n != attest.VotesAtOnce {
+		t.Fatalf("%d votes for an honest region's seals", n)
+	}
+	run(10)
+	if n := w.stats["propose vote"]; n != attest.VotesAtOnce {
+		t.Fatalf("%d votes at once", n)
+	}
+	w.tick(5 * attest.VoteMillis)
+	for range 10 {
+		b.zone.commit()
+		b.apply()
+	}
+	if n := w.stats["propose vote"]; n != attest.VotesAtOnce+5 {
+		t.Fatalf("%d votes after a pause that is for five", n)
+	}
+}
+
 // TestRefusalsAreLimited: signing many bad checkpoints does not make others sign as many refusals.
 func TestRefusalsAreLimited(t *testing.T) {
 	w := newWorld(t, 4, 1)

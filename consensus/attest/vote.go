@@ -200,9 +200,10 @@ func (m *Machine) proposeVote(r *region, v *fsm.View, n signed) error {
 			return err
 		}
 	}
-	if r.voted.pending(n.Size, m.now) {
+	if r.voted.pending(n.Size, m.now) || r.votedUntil > m.now+(VotesAtOnce-1)*VoteMillis {
 		return nil
 	}
+	r.votedUntil = max(r.votedUntil, m.now) + VoteMillis
 	r.voted = proposal{n.Size, m.now}
 	m.emit(Propose{Command: fsm.EncodeVote(r.name, m.cfg.Document.Version, n.note, proof), Statement: fsm.StatedVote, Origin: r.name, Size: n.Size})
 	return nil
