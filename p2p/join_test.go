@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"pgregory.net/rapid"
 
@@ -228,6 +229,40 @@ func TestJoinByAPeerOfAnotherRegion(t *testing.T) {
 	joined, err = Join(t.Context(), newHost(t, fed.Nodes["a"][0]), JoinConfig{Addresses: []string{multiaddr(r.hosts[0])}, Region: "a", Logger: quiet()})
 	if err != nil || joined.Role != "foreign" || len(joined.Peers) != 1 || joined.Peers[0].ID != r.hosts[0].ID().String() {
 		t.Errorf("%+v, %v", joined, err)
+	}
+}
+
+// One address is enough for a whole federation: the node at it tells voters of the same region
+// and of different ones of each other.
+func TestRegionsFindEachOtherByOneAddress(t *testing.T) {
+	noLeaks(t)
+	fed := testfed.New(3, 3)
+	regions := map[string][]host.Host{}
+	var known string
+	for _, name := range []string{"a", "b", "c"} {
+		for _, key := range fed.Nodes[name] {
+			h := newHost(t, key, onTCP)
+			cfg := KeeperConfig{}
+			if known == "" {
+				known = multiaddr(h)
+			} else {
+				cfg.Bootstrap = []string{known}
+			}
+			newKeeperFor(t, h, newAccess(t, name, fed.Document), cfg)
+			regions[name] = append(regions[name], h)
+		}
+	}
+	connected := func(from host.Host, region string) (n int) {
+		for _, to := range regions[region] {
+			if from.Network().Connectedness(to.ID()) == network.Connected {
+				n++
+			}
+		}
+		return n
+	}
+	for i, h := range regions["b"] {
+		eventually(t, fmt.Sprintf("voter %d of b is connected to the others of b", i), func() bool { return connected(h, "b") == 2 })
+		eventually(t, fmt.Sprintf("voter %d of b is connected to two of c", i), func() bool { return connected(h, "c") >= foreignPerRegion })
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 
@@ -92,12 +93,30 @@ func (j *joinServer) handle(_ context.Context, from peer.ID, request *joinReques
 		j.learned(from)
 	}
 	switch role {
-	case Member, Voter:
-		response.Peers = j.peers(from, Member)
+	case Member:
+		response.Peers = j.peers(from, Member, nil)
+	case Voter:
+		response.Peers = j.peers(from, Member, j.abroad(from))
 	case Foreign:
-		response.Peers = j.peers(from, Voter)
+		response.Peers = j.peers(from, Voter, j.abroad(from))
 	}
 	return response, nil
+}
+
+// abroad lists the voters of the other regions: those of the caller's region first, who may
+// have nobody else to find each other by, and then the others by chance, since not all may fit.
+func (j *joinServer) abroad(caller peer.ID) []peer.ID {
+	var home, others []peer.ID
+	for _, region := range j.access.ForeignRegions() {
+		ids := slices.DeleteFunc(j.access.ForeignVoters(region), func(id peer.ID) bool { return id == caller })
+		if region == j.access.RegionOf(caller) {
+			home = ids
+			continue
+		}
+		others = append(others, ids...)
+	}
+	rand.Shuffle(len(others), func(x, y int) { others[x], others[y] = others[y], others[x] }) //nolint:gosec // spreads hints; nothing secret
+	return append(home, others...)
 }
 
 func (j *joinServer) text(document *federation.Document) []byte {
@@ -109,9 +128,9 @@ func (j *joinServer) text(document *federation.Document) []byte {
 	return j.canonical
 }
 
-// peers tells of the own region's nodes whose role is least or more, voters first, and
-// of this node itself.
-func (j *joinServer) peers(caller peer.ID, least Role) []PeerRecord {
+// peers tells of this node itself, of the own region's nodes whose role is least or more,
+// voters first, and of those abroad, each where it is known how it can be reached.
+func (j *joinServer) peers(caller peer.ID, least Role, abroad []peer.ID) []PeerRecord {
 	var voters, members []peer.ID
 	for _, id := range j.access.OwnRegion() {
 		switch role := j.access.Role(id); {
@@ -122,7 +141,7 @@ func (j *joinServer) peers(caller peer.ID, least Role) []PeerRecord {
 			members = append(members, id)
 		}
 	}
-	records := make([]PeerRecord, 0, min(1+len(voters)+len(members), JoinPeersMax))
+	records := make([]PeerRecord, 0, min(1+len(voters)+len(members)+len(abroad), JoinPeersMax))
 	size := 0
 	add := func(r PeerRecord) {
 		n := 64 + len(r.ID) + len(r.Region) + len(r.Invitation)
@@ -135,7 +154,7 @@ func (j *joinServer) peers(caller peer.ID, least Role) []PeerRecord {
 		}
 	}
 	add(j.self())
-	for _, id := range append(voters, members...) {
+	for _, id := range slices.Concat(voters, members, abroad) {
 		add(j.record(id))
 	}
 	return records
@@ -152,7 +171,7 @@ func (j *joinServer) record(id peer.ID) PeerRecord {
 			addrs = appendDialable(addrs, a)
 		}
 	}
-	r := PeerRecord{ID: id.String(), Region: j.access.Region(), Role: j.access.Role(id).String(), Addresses: texts(addrs)}
+	r := PeerRecord{ID: id.String(), Region: j.access.RegionOf(id), Role: j.access.Role(id).String(), Addresses: texts(addrs)}
 	if inv, ok := j.access.Invited(id); ok {
 		r.Invitation = inv.Canonical()
 	}
