@@ -67,7 +67,9 @@ func TestDemo(t *testing.T) {
 	if took := time.Since(began); took > demoMax {
 		t.Errorf("the demo took %v, at most %v are allowed", took, demoMax)
 	}
-	for _, said := range []string{"What was done", "was killed with SIGKILL after", "What it proves", "Nothing acknowledged was lost", "What it does not prove yet",
+	for _, said := range []string{"What was done", "was killed with SIGKILL after", "What it proves", "Nothing acknowledged was lost", "What it does not prove",
+		"All 12 can serve", "finality \"attested\"", "cosigned by", "evidence against d", "EVIDENCE", `bizra_attest_evidence{of="d",region="b"} 1`,
+		"Region d: committed and no more", "valid, by federation document demo", "the bundle is not valid", "$ demo lie", "$ bizra bundle", "$ bizra verify",
 		"$ bizra federation new", "$ bizra node", "$ kill -9", "$ bizra fsck", "REJECT_IHSAN_BELOW_MIN", "REJECT_SIGNATURE"} {
 		if !strings.Contains(out, said) {
 			t.Errorf("the demo does not say %q:\n%s", said, out)
@@ -94,7 +96,7 @@ func TestDemoFails(t *testing.T) {
 	if code != 1 || !strings.Contains(out, "FAILED in step 2") || !strings.Contains(errOut, "the disk is on fire") || !strings.Contains(errOut, dir) {
 		t.Errorf("a demo whose nodes fail: exit code %d\n%s%s", code, out, errOut)
 	}
-	if log, err := os.ReadFile(filepath.Join(dir, "eu-1.log")); err != nil || !strings.Contains(string(log), "on fire") {
+	if log, err := os.ReadFile(filepath.Join(dir, "a-1.log")); err != nil || !strings.Contains(string(log), "on fire") {
 		t.Errorf("the log was not kept: %v", err)
 	}
 }
@@ -108,7 +110,7 @@ func TestDemoIsInterrupted(t *testing.T) {
 	if code != 1 || !strings.Contains(out, "FAILED in step") {
 		t.Errorf("exit code %d\n%s", code, out)
 	}
-	left, err := filepath.Glob(filepath.Join(dir, "region", "*", "state", "LOCK"))
+	left, err := filepath.Glob(filepath.Join(dir, "federation", "*", "state", "LOCK"))
 	if err != nil {
 		t.Fatal(err)
 	}

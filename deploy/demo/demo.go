@@ -18,7 +18,8 @@ import (
 
 // What the demo does; every other figure is measured.
 const (
-	votersCount   = 3
+	regionsCount  = 4
+	votersCount   = 3  // of each region
 	cliProofs     = 9  // signed and submitted by the command line
 	batchSessions = 20 // opened in one request at each voter, then all taken one step on
 	loadAgents    = 4  // that submit at the same time while the leader is killed
@@ -36,18 +37,22 @@ type demo struct {
 	step    int
 	title   string
 
-	voters []*voter
-	record workload.Record
-	agent  workload.Agent // template of all agents: key, policy
-	found  figures
+	regions []string
+	all     []*voter // of all regions
+	voters  []*voter // of the first region, at which most of it happens
+	record  workload.Record
+	agent   workload.Agent // template of all agents: key, policy
+	found   figures
 }
 
 // voter is one home and its running process.
 type voter struct {
-	name   string
-	config proc.Config
-	node   *proc.Node
-	ready  proc.Ready
+	name    string
+	region  string
+	config  proc.Config
+	node    *proc.Node
+	ready   proc.Ready
+	stopped bool // by the demo, for good
 }
 
 // figures are what was measured, for the summary.
@@ -64,7 +69,15 @@ type figures struct {
 	size        int64  // entries of every voter's ledger at that time
 	root        string // and their root
 	refusals    []string
-	checked     soundness // of the first home; those of the others are equal
+	checked     soundness     // of the first home; those of the others are equal
+	rechecked   int           // copies of that ledger that other regions re-executed
+	attested    time.Duration // of a proof, from its submission on
+	certified   int64         // entries of the first region's ledger
+	cosigners   []string
+	caught      time.Duration // from the lie on, until every voter that was not d's had evidence
+	witnesses   int           // these voters
+	goneOn      time.Duration // of a proof after the lie, until it was attested
+	bundles     int           // checked with every node stopped
 }
 
 func (d *demo) run(ctx context.Context) error {
@@ -72,17 +85,22 @@ func (d *demo) run(ctx context.Context) error {
 		title string
 		do    func(context.Context) error
 	}{
-		{"Make a federation: one region with three voters, their keys and homes", d.makeFederation},
-		{"Start the voters: three processes, data on disk, the second and third join by the first one's multiaddr", d.startVoters},
-		{"Register an agent: the operator signs that this key may submit proofs", d.registerAgent},
+		{"Make a federation: four regions with three voters each, their keys and homes", d.makeFederation},
+		{"Start the voters: twelve processes, data on disk, all but the first join by that one's multiaddr", d.startVoters},
+		{"Register an agent in region a: its operator signs that this key may submit proofs", d.registerAgent},
 		{"Sign proofs and submit them on the command line, then submit the same bytes again elsewhere", d.submitByCommand},
-		{"Submit proofs in batches, to each of the three voters", d.submitBatches},
-		{"Kill the leader with SIGKILL while agents submit, and go on", d.killLeader},
+		{"Submit proofs in batches, to each of the three voters of region a", d.submitBatches},
+		{"Kill the leader of region a with SIGKILL while agents submit, and go on", d.killLeader},
 		{"Start the killed voter again: it catches up", d.restartVoter},
-		{"Have every voter prove that its own ledger holds every acknowledged proof", d.proveInclusion},
+		{"Have every voter of region a prove that its own ledger holds every acknowledged proof", d.proveInclusion},
 		{"See proofs refused, and why", d.seeRefusals},
-		{"Stop the voters", d.stopVoters},
-		{"Check each home: derive root, state and every session again from its disk", d.checkHomes},
+		{"Wait until other regions vouch for all of it: committed becomes attested", d.awaitAttested},
+		{"Take proofs away as bundles, to be checked by whoever gets them", d.takeBundles},
+		{"Region d lies: with the keys of a voter of d, a thief signs another ledger of the same length", d.lie},
+		{"The others go on without d's honesty, and d gets no more votes", d.goOn},
+		{"Stop every node", d.stopVoters},
+		{"Check each home of region a, and what another region made of its ledger, from the disks", d.checkHomes},
+		{"Check the bundles with every node stopped, and one that was tampered with", d.verifyBundles},
 	}
 	d.printf("bizra demo: %s\nEverything happens below %s. To type along: export PATH=%s:$PATH; cd %s\n",
 		filepath.Base(d.bizra), d.dir, filepath.Dir(d.bizra), d.dir)
@@ -205,7 +223,7 @@ func (d *demo) await(ctx context.Context, v *voter, what string, as func(*client
 
 // endNodes ends what still runs, after a failure.
 func (d *demo) endNodes() {
-	for _, v := range d.voters {
+	for _, v := range d.all {
 		if v.node != nil {
 			v.node.End()
 		}

@@ -1,12 +1,17 @@
-// Command demo shows on one machine what a region promises: it makes a federation,
-// starts three voters as processes of their own, submits signed proofs, kills the leader
-// with SIGKILL while proofs are on their way, goes on, and then has every voter prove from
-// its own ledger that it holds every proof that was acknowledged. `make demo` runs it.
+// Command demo shows on one machine what a federation promises: it makes one of four
+// regions with three voters each, starts the twelve as processes of their own, submits
+// signed proofs to one region, kills its leader with SIGKILL while proofs are on their
+// way, goes on, and has every voter of the region prove from its own ledger that it holds
+// every proof that was acknowledged. It waits until other regions have re-executed and
+// certified all of it, takes bundles away, and then has one region lie with a stolen
+// voter's keys: it is caught, gets no more votes, and the others go on. In the end every
+// node is stopped and the bundles are checked with the federation document alone.
+// `make demo` runs it.
 //
 // Every figure that it prints was measured in this run, every check is made here and not
 // believed, and each step shows the command that a person would type. It exits with 0 if
 // all of it held and with 1 otherwise; then it keeps its folder and says where the logs
-// are. It does not show what other regions add, since one region is all there is here.
+// are. `demo lie` is the lie alone, to be told by hand.
 package main
 
 import (
@@ -29,6 +34,19 @@ func main() { os.Exit(mainCode(os.Args[1:], os.Stdout, os.Stderr)) } //nolint:fo
 
 // mainCode is main without the end of the process, so that deferred calls run.
 func mainCode(args []string, out, errOut io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if len(args) > 0 && args[0] == "lie" {
+		l, err := parseLie(args[1:], errOut)
+		if err != nil {
+			return 2
+		}
+		if err := tellLie(ctx, out, l); err != nil {
+			fmt.Fprintf(errOut, "demo lie: %v\n", err)
+			return 1
+		}
+		return 0
+	}
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(errOut)
 	binary := flags.String("bizra", "bin/bizra", "the program that the demo runs")
@@ -37,8 +55,6 @@ func mainCode(args []string, out, errOut io.Writer) int {
 	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
 		return 2
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	ctx, cancel := context.WithTimeoutCause(ctx, totalTimeout, fmt.Errorf("the demo took longer than %v", totalTimeout))
 	defer cancel()
 	d, err := newDemo(*binary, *dir, out)

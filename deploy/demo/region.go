@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/bizra/bizra/client"
@@ -23,63 +26,101 @@ const (
 )
 
 const (
-	regionName   = "eu"
+	regionName   = "a" // where most of it happens
+	liarName     = "d"
 	agentID      = "builder"
-	homes        = "region"
+	homes        = "federation"
+	documentFile = homes + "/federation.json"
 	operatorFile = homes + "/operators/" + regionName + ".key"
 	agentFile    = "agent.key"
 )
 
 func (d *demo) makeFederation(ctx context.Context) error {
-	out, _, err := d.command(ctx, 0, "federation", "new", "--name", "demo", "--regions", regionName, "--voters", fmt.Sprint(votersCount), "--out", homes)
+	for i := range regionsCount {
+		d.regions = append(d.regions, string(rune('a'+i)))
+	}
+	out, _, err := d.command(ctx, 0, "federation", "new", "--name", "demo", "--regions", strings.Join(d.regions, ","), "--voters", fmt.Sprint(votersCount), "--out", homes)
 	if err != nil {
 		return err
 	}
 	d.echo(out)
-	for i := range votersCount {
-		name := fmt.Sprintf("%s-%d", regionName, i+1)
-		d.voters = append(d.voters, &voter{name: name, config: proc.Config{Binary: d.bizra, Dir: d.dir,
-			Home: filepath.Join(homes, name), Log: filepath.Join(d.dir, name+".log")}})
+	for _, region := range d.regions {
+		for i := range votersCount {
+			name := fmt.Sprintf("%s-%d", region, i+1)
+			v := &voter{name: name, region: region, config: proc.Config{Binary: d.bizra, Dir: d.dir,
+				Home: filepath.Join(homes, name), Log: filepath.Join(d.dir, name+".log")}}
+			d.all = append(d.all, v)
+			if region == regionName {
+				d.voters = append(d.voters, v)
+			}
+		}
 	}
 	return nil
 }
 
 func (d *demo) startVoters(ctx context.Context) error {
 	from := time.Now()
-	for i, v := range d.voters {
+	for i, v := range d.all {
 		if i > 0 {
-			v.config.Join = []string{d.voters[0].ready.Address}
+			v.config.Join = []string{d.all[0].ready.Address}
 		}
-		if err := d.start(ctx, v); err != nil {
+		if err := d.launch(v, i < startsShown); err != nil {
+			return err
+		}
+		// The first must listen before the others can be told where; the others start at the same time.
+		if i == 0 {
+			if err := d.listens(ctx, v, true); err != nil {
+				return err
+			}
+		}
+	}
+	for i, v := range d.all[1:] {
+		if err := d.listens(ctx, v, i+1 < startsShown); err != nil {
 			return err
 		}
 	}
+	d.say("and so on, for all %d voters.", len(d.all))
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	for _, v := range d.voters {
+	for _, v := range d.all {
 		if err := d.await(ctx, v, "can serve", func(s *client.Status) bool { return s.Ready }); err != nil {
 			return err
 		}
 	}
 	d.found.founding = time.Since(from)
-	d.say("All three can serve after %s: the region is founded and has elected a leader.", seconds(d.found.founding))
+	d.say("All %d can serve after %s: each region is founded, has elected a leader, and found the others.", len(d.all), seconds(d.found.founding))
 	return nil
 }
 
+// startsShown is of how many voters the start is shown; the others are alike.
+const startsShown = 2
+
 // start starts a voter and waits until it listens.
 func (d *demo) start(ctx context.Context, v *voter) error {
-	d.shows(fmt.Sprintf("bizra %s 2>>%s.log &", quoted(v.config.Args()), v.name))
-	node, err := proc.Start(v.config)
-	if err != nil {
+	if err := d.launch(v, true); err != nil {
 		return err
 	}
+	return d.listens(ctx, v, true)
+}
+
+func (d *demo) launch(v *voter, shown bool) error {
+	if shown {
+		d.shows(fmt.Sprintf("bizra %s 2>>%s.log &", quoted(v.config.Args()), v.name))
+	}
+	node, err := proc.Start(v.config)
 	v.node = node
+	return err
+}
+
+func (d *demo) listens(ctx context.Context, v *voter, shown bool) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, listenTimeout)
 	defer cancel()
-	if v.ready, err = node.Ready(ctx); err != nil {
+	if v.ready, err = v.node.Ready(ctx); err != nil {
 		return err
 	}
-	d.say("  ready %s %s %s   (process %d)", v.ready.Name, v.ready.Address, v.ready.HTTP, node.PID())
+	if shown {
+		d.say("  ready %s %s %s   (process %d)", v.ready.Name, v.ready.Address, v.ready.HTTP, v.node.PID())
+	}
 	return nil
 }
 
@@ -191,13 +232,25 @@ func (d *demo) stopVoters(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
-	for _, v := range d.voters {
-		d.shows(fmt.Sprintf("kill -TERM %d", v.node.PID()))
-		if err := v.node.Stop(ctx); err != nil {
-			return err
-		}
+	if err := d.awaitCopied(ctx, d.copier()); err != nil {
+		return err
 	}
-	d.say("All three finished what was under way and exited with code 0.")
+	var pids []string
+	var ends sync.WaitGroup
+	faults := make([]error, len(d.all))
+	for i, v := range d.all {
+		if v.stopped {
+			continue
+		}
+		pids = append(pids, fmt.Sprint(v.node.PID()))
+		ends.Go(func() { faults[i] = v.node.Stop(ctx) })
+	}
+	d.shows("kill -TERM " + strings.Join(pids, " "))
+	ends.Wait()
+	if err := errors.Join(faults...); err != nil {
+		return err
+	}
+	d.say("All of them finished what was under way and exited with code 0. Nothing runs any more.")
 	return nil
 }
 
@@ -213,13 +266,9 @@ type soundness struct {
 
 func (d *demo) checkHomes(ctx context.Context) error {
 	for _, v := range d.voters {
-		out, _, err := d.command(ctx, 0, "fsck", "--json", "--home", v.config.Home)
+		s, err := d.fsck(ctx, "--home", v.config.Home)
 		if err != nil {
 			return err
-		}
-		var s soundness
-		if err := json.Unmarshal([]byte(out), &s); err != nil {
-			return fmt.Errorf("read what fsck says: %w", err)
 		}
 		d.say("%s is sound: %d entries re-executed, %d sessions; root %s…, state %s…", v.name, s.Entries, s.Sessions, s.Root[:16], s.State[:16])
 		if first := d.found.checked; first.Home == "" {
@@ -228,5 +277,41 @@ func (d *demo) checkHomes(ctx context.Context) error {
 			return fmt.Errorf("%s and %s differ: %+v and %+v", first.Home, s.Home, first, s)
 		}
 	}
+	v := d.copier()
+	s, err := d.fsck(ctx, "--home", v.config.Home, "--copy", regionName)
+	if err != nil {
+		return err
+	}
+	if s.Root != d.found.checked.Root {
+		return fmt.Errorf("the copy in %s has root %s for %d entries, %s has %s for %d", v.name, s.Root, s.Entries, d.voters[0].name, d.found.checked.Root, d.found.checked.Entries)
+	}
+	d.found.rechecked++
+	d.say("The copy of it that %s of region %s had re-executed, without trusting it, has the same root.", v.name, v.region)
 	return nil
+}
+
+// copier is a voter of another region, which keeps a copy of the first region's ledger.
+func (d *demo) copier() *voter { return d.all[votersCount] }
+
+// awaitCopied waits until a voter of another region has executed all that the first region has.
+func (d *demo) awaitCopied(ctx context.Context, v *voter) error {
+	own, err := d.status(ctx, d.voters[0])
+	if err != nil {
+		return err
+	}
+	return d.await(ctx, v, "has executed all of region "+regionName, func(s *client.Status) bool {
+		return slices.ContainsFunc(s.Regions, func(r client.RegionStatus) bool { return r.Region == regionName && r.Size == own.Ledger.Size })
+	})
+}
+
+func (d *demo) fsck(ctx context.Context, args ...string) (soundness, error) {
+	var s soundness
+	out, _, err := d.command(ctx, 0, append([]string{"fsck", "--json"}, args...)...)
+	if err == nil {
+		err = json.Unmarshal([]byte(out), &s)
+	}
+	if err != nil {
+		return s, fmt.Errorf("check a home: %w", err)
+	}
+	return s, nil
 }
