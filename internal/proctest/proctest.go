@@ -1,5 +1,5 @@
-// Package proctest gives tests regions of real processes: it builds bizra, makes a
-// federation, starts its voters on free ports of the loopback interface, waits until
+// Package proctest gives tests regions and federations of real processes: it builds bizra,
+// makes a federation, starts its voters on free ports of the loopback interface, waits until
 // they can serve, and takes everything down with the test. When a test fails, the end
 // of every node's log is part of its output.
 //
@@ -97,36 +97,63 @@ func New(t testing.TB, o Options) *Region {
 	if o.Name == "" {
 		o.Name = "a"
 	}
+	return newFederation(t, o, o.Name)[0]
+}
+
+func newFederation(t testing.TB, o Options, names ...string) (regions []*Region) {
+	t.Helper()
 	if o.Voters == 0 {
 		o.Voters = 3
 	}
-	r := &Region{t: t, binary: o.Binary, flags: o.Flags, Dir: filepath.Join(t.TempDir(), o.Name), Name: o.Name}
-	r.Document = filepath.Join(r.Dir, "federation.json")
-	r.Operator = filepath.Join(r.Dir, "operators", o.Name+".key")
-	r.MustBizra("federation", "new", "--name", o.Name, "--regions", o.Name, "--voters", fmt.Sprint(o.Voters), "--out", r.Dir)
-	for i := range o.Voters {
-		name := fmt.Sprintf("%s-%d", o.Name, i+1)
-		r.Voters = append(r.Voters, &Node{Name: name, Home: filepath.Join(r.Dir, name), t: t, r: r, log: filepath.Join(r.Dir, name+".log")})
+	dir := filepath.Join(t.TempDir(), o.Name)
+	for _, region := range names {
+		r := &Region{t: t, binary: o.Binary, flags: o.Flags, Dir: dir, Name: region,
+			Document: filepath.Join(dir, "federation.json"), Operator: filepath.Join(dir, "operators", region+".key")}
+		for i := range o.Voters {
+			name := fmt.Sprintf("%s-%d", region, i+1)
+			r.Voters = append(r.Voters, &Node{Name: name, Home: filepath.Join(dir, name), t: t, r: r, log: filepath.Join(dir, name+".log")})
+		}
+		t.Cleanup(r.end)
+		regions = append(regions, r)
 	}
-	t.Cleanup(r.end)
-	return r
+	regions[0].MustBizra("federation", "new", "--name", o.Name, "--regions", strings.Join(names, ","), "--voters", fmt.Sprint(o.Voters), "--out", dir)
+	return regions
 }
 
 // Found makes a region, starts its voters, each told of the first, and waits until all can serve.
 func Found(t testing.TB, o Options) *Region {
 	t.Helper()
 	r := New(t, o)
-	for i, v := range r.Voters {
-		if i == 0 {
-			v.Start()
-		} else {
-			v.Start("--join", r.Voters[0].Ready.Address)
-		}
+	found(r)
+	return r
+}
+
+// FoundFederation makes a federation of regions, named apart from Options.Name, and starts
+// the voters of all of them, each told of the first region's first, until all can serve.
+func FoundFederation(t testing.TB, o Options, names ...string) []*Region {
+	t.Helper()
+	regions := newFederation(t, o, names...)
+	found(regions...)
+	return regions
+}
+
+func found(regions ...*Region) {
+	regions[0].t.Helper()
+	var voters []*Node
+	for _, r := range regions {
+		voters = append(voters, r.Voters...)
 	}
-	for _, v := range r.Voters {
+	first, others := voters[0], voters[1:]
+	first.Start()
+	for _, v := range others {
+		v.StartUnready("--join", first.Ready.Address)
+	}
+	for _, v := range others {
+		v.AwaitListening()
+	}
+	for _, v := range voters {
 		v.AwaitReady()
 	}
-	return r
 }
 
 // Add gives the region a node with a home that the test had made.
