@@ -29,9 +29,10 @@ const (
 
 // dev is a federation whose nodes all run in this process.
 type dev struct {
-	dir   string
-	homes []string
-	nodes []*node.Node
+	dir     string
+	regions int
+	homes   []string
+	nodes   []*node.Node
 }
 
 // openDev makes the federation of `bizra dev`, or takes the one that is in the folder.
@@ -43,7 +44,7 @@ func openDev(cmd *cobra.Command, dir string) (*dev, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &dev{dir: dir}
+	d := &dev{dir: dir, regions: len(doc.Regions)}
 	for _, r := range doc.Regions {
 		for _, v := range r.Voters {
 			d.homes = append(d.homes, filepath.Join(dir, v.Name))
@@ -145,16 +146,22 @@ func (d *dev) awaitReady(ctx context.Context) error {
 
 func (d *dev) greet(w io.Writer) error {
 	url := d.nodes[0].HTTPAddress()
+	up, wait, offline := fmt.Sprintf("A region of %d voters is up.", len(d.homes)), "", ""
+	if d.regions > 1 {
+		up = fmt.Sprintf("A federation of %d regions is up, %d nodes in all.", d.regions, len(d.homes))
+		wait = " --wait attested"
+		offline = fmt.Sprintf("\n  bizra bundle --session s1 --out bundle.json\n  bizra verify bundle.json --federation %s", filepath.Join(d.dir, node.FileDocument))
+	}
 	_, err := fmt.Fprintf(w, `
-A region of %d voters is up. Data are in %s. In another terminal:
+%s Data are in %s. In another terminal:
 
   export BIZRA_NODE=%s
   bizra keygen --out agent.key
-  echo '{"action":"session.open","data":{"session":"s1"}}' | bizra submit --key agent.key
-  bizra session show s1
+  echo '{"action":"session.open","data":{"session":"s1"}}' | bizra submit --key agent.key%s
+  bizra session show s1%s
 
 Ctrl-C stops it.
-`, len(d.homes), d.dir, url)
+`, up, d.dir, url, wait, offline)
 	return err
 }
 

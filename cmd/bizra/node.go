@@ -299,14 +299,16 @@ func runFsck(cmd *cobra.Command, _ []string) error {
 }
 
 func newDevCommand() *cobra.Command {
-	c := &cobra.Command{Use: "dev", Short: "Run a whole region in one process, to try things on", Args: takes(),
+	c := &cobra.Command{Use: "dev", Short: "Run a region, or a federation of several, in one process, to try things on", Args: takes(),
 		Long: `dev makes a federation with open registration, so that an agent is registered by its
 first accepted proof, and runs all of its nodes in this process until it is told to
-stop. Its data go with it, unless --dir keeps them.`,
+stop. Its data go with it, unless --dir keeps them. With several regions, these attest each
+other as those of any federation do; four are the fewest of which one may lie or be down.`,
 		Example: `  bizra dev
+  bizra dev --regions 4 --voters 1
   bizra dev --voters 1 --dir ./dev   # keeps its data and can be started again`,
 		RunE: runDev}
-	c.Flags().Int("regions", 1, "regions, which execute and attest what each other records")
+	c.Flags().Int("regions", 1, "regions, named a, b and so on, which execute and attest what each other records")
 	c.Flags().Int("voters", 3, "voters of each region: 1, 3 or 5")
 	c.Flags().String("dir", "", "folder to keep the data in")
 	c.Flags().String("http", httpDefault, "address of the first node's HTTP interface; the others take the next ports")
