@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -209,7 +210,7 @@ func printAgent(out io.Writer, a *client.AgentRecord) error {
 	fmt.Fprintf(w, "registered\t%s, revoked %s\n", a.Registered, dash(a.Revoked))
 	fmt.Fprintf(w, "entries\t%d accepted, %d refused\n", a.Accepted, a.Refused)
 	fmt.Fprintf(w, "outcomes\t%d, of which %d were steps to failed\n", a.Outcomes, a.Failed)
-	fmt.Fprintf(w, "measured SNR\t%.4f; may claim up to %.4f\n", a.MeasuredSNR, a.ClaimMax)
+	fmt.Fprintf(w, "measured SNR\t%.4f; may claim up to %.4f\n", a.MeasuredSNR, math.Floor(a.ClaimMax*1e4)/1e4) // more than that would be refused
 	fmt.Fprintf(w, "NTU\tbelief %.4f, entropy %.4f, potential %.4f over the last %d outcomes\n", a.NTU.Belief, a.NTU.Entropy, a.NTU.Potential, a.Observed)
 	fmt.Fprintf(w, "reputation\t%.4f\n", a.Reputation)
 	breaker := a.Breaker
