@@ -70,6 +70,7 @@ func BenchmarkHostileInput(b *testing.B) {
 		"pipes":     {"input": map[string]any{"command": strings.Repeat("echo a|sh|", 1600)}},
 		"printf":    {"input": map[string]any{"command": "printf %s " + strings.Repeat("a ", 7000) + "|sh"}},
 		"quotes":    {"input": map[string]any{"code": "exec" + strings.Repeat("'a',", 11000)}},
+		"tokens":    {"input": map[string]any{"content": strings.Repeat("AKIA", 11500)}},
 		"encodings": {"input": map[string]any{"content": strings.Repeat("YWFhYWFhYWFh", 3800)}},
 	} {
 		v, err := pci.FromGo(data)
