@@ -104,7 +104,8 @@ func checkRetries(t *testing.T, r *proctest.Region, acked []workload.Acked) {
 			t.Fatalf("the retry of %s got %+v", acked[i].Receipt.Digest, o)
 		}
 		again, first := *o.Receipt, acked[i].Receipt
-		again.Repeated, first.Repeated = false, false // the first may itself have been a retry, across the kill
+		again.Repeated, first.Repeated = false, false                                       // the first may itself have been a retry, across the kill
+		again.Finality, first.Finality = client.FinalityCommitted, client.FinalityCommitted // a certificate has come since
 		x, errx := json.Marshal(again)
 		y, erry := json.Marshal(first)
 		if err := errors.Join(errx, erry); err != nil {
