@@ -95,7 +95,7 @@ func TestEvents(t *testing.T) {
 			f.outlook.Alarms = []client.AlarmEvent{alarm}
 		})
 		s.want(`event: local|data: {"local":true,"since":"2026-03-02T12:00:00Z"}`, `event: alarm|data: {"kind":"evidence","region":"b","detail":"two bodies"}`)
-		f.outlook = client.Outlook{Local: client.LocalEvent{Since: "2026-03-02T12:01:00Z"}} // nobody says so: it is looked for
+		f.change(func() { f.outlook = client.Outlook{Local: client.LocalEvent{Since: "2026-03-02T12:01:00Z"}} }) // it is looked for
 		began := time.Now()
 		s.want(`event: local|data: {"local":false,"since":"2026-03-02T12:01:00Z"}`, `event: alarm|data: {"kind":"evidence","region":"b","detail":"two bodies","over":true}`)
 		if took := time.Since(began); took > 2*time.Second {
@@ -207,10 +207,9 @@ func TestEventsSurviveAReplacedState(t *testing.T) {
 	inBubble(t, f, api.Config{}, func(t *testing.T, l *pipeListener, _ *api.Server) {
 		s := listen(t, l, "")
 		s.want(retry)
-		f.gone = true
-		f.move(func() { f.size = 12 })
+		f.move(func() { f.gone, f.size = true, 12 })
 		s.want(": beat") // and nothing else
-		f.gone = false
+		f.change(func() { f.gone = false })
 		s.want(receiptEvent(11))
 	})
 }

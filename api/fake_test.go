@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -49,11 +50,18 @@ type fake struct {
 	gone     bool          // the state is being replaced
 }
 
-// move changes the backend and says so.
-func (f *fake) move(change func()) {
+// change changes the backend and tells nobody.
+func (f *fake) change(how func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	change()
+	how()
+}
+
+// move changes the backend and says so.
+func (f *fake) move(how func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	how()
 	if f.changed != nil {
 		close(f.changed)
 		f.changed = nil
@@ -73,6 +81,7 @@ func (f *fake) Outlook(context.Context) (*client.Outlook, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	o := f.outlook
+	o.Certified, o.Alarms = slices.Clone(o.Certified), slices.Clone(o.Alarms)
 	return &o, nil
 }
 
