@@ -64,6 +64,10 @@ type Judgement struct {
 	// Origin is the region that the message speaks for, "" if it speaks for none. An
 	// accepted message of another region shows that the rest of the world is heard.
 	Origin string
+	// Of names among what the message counts where what is passed on is limited: a region, or
+	// anything else; Origin if it is empty. What others than a region can make valid messages of
+	// without end must not count among that region's.
+	Of string
 	// Why says what is wrong with a rejected message, for people.
 	Why string
 }
@@ -138,7 +142,7 @@ type Config struct {
 	off defences
 }
 
-type defences struct{ scoring, breaker, rates, peerFilter, known bool }
+type defences struct{ scoring, breaker, rates, peerFilter, known, relays bool }
 
 func (c Config) withDefaults() Config {
 	number := func(v *int, d int) {

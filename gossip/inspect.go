@@ -115,6 +115,42 @@ func (c *Config) rateOf(bucket int) (perSecond float64, burst int) {
 	}
 }
 
+// sharesFor is into how many equal parts the rate of a kind is divided, which is what each node grants
+// its peers: one for each region, one for what is of no region, and one for what the node says itself.
+func (c *Config) sharesFor(k Kind) int {
+	if k == Members {
+		return 3 // they are of one region
+	}
+	return c.Regions + 2
+}
+
+// relays says whether one more message of a region may be passed on. Who passed on all that is valid
+// would be taken for its author, by peers that grant it no more than anybody else; a few
+// voters of one region, each within its rate, could so have every honest node muted by the others.
+func (r *Router) relays(k Kind, of string, now time.Time) bool {
+	if r.cfg.off.relays {
+		return true
+	}
+	r.relayed.mu.Lock()
+	defer r.relayed.mu.Unlock()
+	key := relayKey{k, of}
+	if r.relayed.limits[key] == nil {
+		if len(r.relayed.limits) >= int(kinds)*regionsHeardMax {
+			return false
+		}
+		perSecond, burst := r.cfg.rateOf(int(k))
+		shares := r.cfg.sharesFor(k)
+		r.relayed.limits[key] = rate.NewLimiter(rate.Limit(perSecond/float64(shares)), max(1, burst/shares))
+	}
+	return r.relayed.limits[key].AllowN(now, 1)
+}
+
+// relayKey names what has a share of its own.
+type relayKey struct {
+	kind Kind
+	of   string // region; "" for what is of none
+}
+
 // subscriptionFilter lets peers subscribe to what they may.
 type subscriptionFilter struct{ r *Router }
 

@@ -47,8 +47,8 @@ func newMetrics(r *Router) *metrics {
 	m.published = vec("published_total", "Messages that this node sent of its own, repetitions included.", "kind")
 	m.reannounced = vec("reannounced_total", "Messages that this node announced again.", "kind")
 	m.unheard = vec("published_to_nobody_total", "Messages sent while no connected peer subscribed to their topic.", "kind")
-	m.dropped = vec("dropped_total", "Messages and RPCs that were dropped, by reason: muted, unknown_peer, trespass, rate, signed, validate_queue, deliver_queue, outbound_queue.", "reason")
-	for _, reason := range []string{"muted", "unknown_peer", "trespass", "rate", "signed", "validate_queue", "deliver_queue", "outbound_queue"} {
+	m.dropped = vec("dropped_total", "Messages and RPCs that were dropped, by reason: muted, unknown_peer, trespass, rate, signed, validate_queue, deliver_queue, outbound_queue; relay: taken, and not passed on.", "reason")
+	for _, reason := range []string{"muted", "unknown_peer", "trespass", "rate", "signed", "validate_queue", "deliver_queue", "outbound_queue", "relay"} {
 		m.dropped.WithLabelValues(reason) // shown as 0 rather than missing
 	}
 	m.offences = vec("offences_total", "What peers did and should not.", "offence")

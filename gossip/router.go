@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"golang.org/x/time/rate"
 
 	"github.com/bizra/bizra/p2p"
 )
@@ -69,6 +71,10 @@ type Router struct {
 		mu sync.Mutex
 		*known
 	}
+	relayed struct {
+		mu     sync.Mutex
+		limits map[relayKey]*rate.Limiter
+	}
 }
 
 // joined is a topic that this node sends to and, if it relays, listens to.
@@ -91,6 +97,7 @@ func New(h host.Host, access *p2p.Access, cfg Config) (*Router, error) {
 	r.topics.joined = make(map[Topic]*joined)
 	r.standings.byPeer = make(map[peer.ID]*standing)
 	r.known.known = newKnown()
+	r.relayed.limits = make(map[relayKey]*rate.Limiter)
 	r.metrics = newMetrics(r)
 	if err := r.open(); err != nil {
 		cancel()
@@ -284,7 +291,12 @@ func (r *Router) validate(ctx context.Context, t Topic, from peer.ID, m *pubsub.
 		r.known.put(key, j.Verdict == Accept, now)
 		r.known.mu.Unlock()
 	}
-	return r.verdict(t, from, j)
+	result := r.verdict(t, from, j)
+	if j.Verdict == Accept && !r.relays(t.Kind, cmp.Or(j.Of, j.Origin), now) {
+		r.metrics.dropped.WithLabelValues("relay").Inc()
+		return pubsub.ValidationIgnore
+	}
+	return result
 }
 
 // repeated is for payloads that were judged before and come as another message.

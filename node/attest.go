@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"github.com/bizra/bizra/consensus/follow"
 	"github.com/bizra/bizra/consensus/region"
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/gossip"
 )
 
 // startAttest begins to attest the other regions and to have this one attested; also where
@@ -175,4 +177,29 @@ func (a *attested) convict(origin string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.convicted[origin] = true
+}
+
+// olderCertificates is what gossip counts those among that cover no more than one that is known:
+// whoever has a cosign key can put others together, of any region.
+const olderCertificates = "older certificates"
+
+// judge accepts a statement that holds, unless it is a certificate of what is known to be certified.
+func (a *attested) judge(st *attest.Statement) gossip.Judgement {
+	j := gossip.Judgement{Verdict: gossip.Accept, Origin: st.Region}
+	switch st.Kind {
+	case attest.KindEvidence:
+		j.Of = st.Origin
+	case attest.KindCertificate:
+		a.mu.Lock()
+		known, ok := a.newest[st.Origin]
+		a.mu.Unlock()
+		switch {
+		case !ok || known.Size < st.Checkpoint.Size:
+		case bytes.HasPrefix(known.Note, append(st.Checkpoint.Body(), '\n')):
+			j.Verdict = gossip.Ignore
+		default:
+			j.Of = olderCertificates
+		}
+	}
+	return j
 }

@@ -92,7 +92,7 @@ func (n *Node) attestHandler(kinds ...attest.Kind) gossip.Handler {
 		case !slices.Contains(kinds, st.Kind), t.Kind == gossip.Votes && st.Origin != t.Region:
 			return gossip.Judgement{Verdict: gossip.Reject, Why: "a message that belongs to another topic"}
 		}
-		return gossip.Judgement{Verdict: gossip.Accept, Origin: st.Region}
+		return n.attested.judge(st)
 	}
 	return gossip.Handler{Judge: judge, Deliver: func(m gossip.Message) { n.heard(m.Payload) }}
 }
