@@ -22,9 +22,11 @@ func TestExplainSaysWhatTheRegionDecides(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, edit := range map[string]func(*constitution.Constitution){
-		"default":   func(*constitution.Constitution) {},
-		"product":   func(c *constitution.Constitution) { c.Thresholds.FateMin = 0.66 },
-		"geometric": func(c *constitution.Constitution) { c.Thresholds.FateMin, c.Composite.Rule = 0.9, constitution.Geometric },
+		"default": func(*constitution.Constitution) {},
+		"product": func(c *constitution.Constitution) { c.Thresholds.FateMin = 0.66 },
+		"geometric": func(c *constitution.Constitution) {
+			c.Thresholds.FateMin, c.Composite.Rule = 0.9, constitution.Geometric
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			law, err := constitution.Default()
