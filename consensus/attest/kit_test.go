@@ -35,6 +35,7 @@ type world struct {
 	lines   map[string]map[string][]byte
 	votes   map[string][]byte // commands by region and origin
 	blind   []string          // regions that cosign whatever they see
+	worked  map[string]bool   // region and body: a copy there came to that body by executing
 	stats   map[string]int
 }
 
@@ -80,7 +81,7 @@ func newWorld(t testing.TB, regions, voters int) *world {
 	t.Helper()
 	fed := testfed.New(regions, voters, testfed.Open, func(d *federation.Document) { d.Version = 2 })
 	w := &world{t: t, fed: fed, now: start, regions: map[string]*zone{}, nodes: map[string]*node{}, certs: map[string][][]byte{}, notes: map[string][]byte{},
-		lines: map[string]map[string][]byte{}, votes: map[string][]byte{}, stats: map[string]int{}}
+		lines: map[string]map[string][]byte{}, votes: map[string][]byte{}, worked: map[string]bool{}, stats: map[string]int{}}
 	for _, r := range fed.Document.Regions {
 		z := &zone{name: r.Name, leader: -1, agent: fed.Agent("agent-"+r.Name, start), forks: map[string]*ledgerSource{}}
 		w.regions[r.Name] = z
@@ -441,6 +442,9 @@ func (n *node) follow(origin string) {
 	}
 	before := c.m.Size()
 	seals, err := take(c.m, src, w.now)
+	for _, s := range sourceOf(w, c.m).seals {
+		w.worked[n.zone.name+" "+string(s.Body())] = true
+	}
 	if seals > 0 || c.m.Size() > before {
 		n.step(attest.Executed{Origin: origin})
 	}

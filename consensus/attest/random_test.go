@@ -157,7 +157,11 @@ func (c *chance) lieAbout(z *zone) {
 			continue
 		}
 		c.growFork(z, name, 1+c.r.IntN(3))
-		c.lie(z, c.sealFork(z, name).Checkpoint())
+		said := c.sealFork(z, name).Checkpoint()
+		if !c.split && c.r.IntN(2) == 0 {
+			said.State[0]++ // nobody's execution gives that
+		}
+		c.lie(z, said)
 		if n := c.node(); n.zone != z && n.up() && !(c.split && n.id != "b-1") && (n.copies[z.name] == nil || n.copies[z.name].source != name) {
 			n.shown(z, name)
 		}

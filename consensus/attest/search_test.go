@@ -40,6 +40,9 @@ func (w *world) certified(origin string, note []byte) {
 
 func (w *world) cosigned(s *attest.Statement) {
 	body := string(s.Checkpoint.Body())
+	if !slices.Contains(w.blind, s.Region) && !w.worked[s.Region+" "+body] {
+		w.t.Fatalf("%s cosigned %s at %d, to which none of its copies came\n%s", s.Region, s.Origin, s.Checkpoint.Size, w.out.String())
+	}
 	if w.lines[body] == nil {
 		w.lines[body] = map[string][]byte{}
 	}

@@ -160,6 +160,7 @@ func TestNoEvidence(t *testing.T) {
 		"an invented root":             with(func(e *checkpoint.Evidence) { e.Root[0]++ }),
 		"a proof with another hash":    with(func(e *checkpoint.Evidence) { e.Proof[0][0]++ }),
 		"a proof with a hash more":     with(func(e *checkpoint.Evidence) { e.Proof = append(e.Proof, tlog.Hash{}) }),
+		"a proof from what it says":    rewritten(t, honest, honest, 7, 20),
 		"a note that nobody signed":    with(func(e *checkpoint.Evidence) { e.First = bytes.Replace(e.First, []byte("\n7\n"), []byte("\n6\n"), 1) }),
 	} {
 		if err := check(e); !errors.Is(err, checkpoint.ErrEvidence) {

@@ -1,8 +1,10 @@
 package drive
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -114,6 +116,23 @@ func TestLeaderIsReached(t *testing.T) {
 		f.zones["a"].seal()
 		took := f.within(2*time.Minute, "a certificate", func() bool { return f.zones["a"].certified(1) })
 		t.Logf("after %v", took)
+		if f.exchanged("failed") == 0 {
+			t.Error("nobody was asked who is down")
+		}
+	})
+}
+
+// TestExchangesTakeTurns: where the voter that comes first is down and no leader calls of itself, another
+// of the region is asked.
+func TestExchangesTakeTurns(t *testing.T) {
+	virtual(t, 4, false, func(t *testing.T, f *federation) {
+		for _, name := range []string{"b", "c", "d"} {
+			z := f.zones[name]
+			z.lead(nil)
+			slices.MinFunc(z.voters, func(x, y *voter) int { return cmp.Compare(x.node.Host.ID(), y.node.Host.ID()) }).stop()
+		}
+		f.zones["a"].seal()
+		f.within(2*time.Minute, "answers", func() bool { return f.exchanged("asked") >= 3 })
 		if f.exchanged("failed") == 0 {
 			t.Error("nobody was asked who is down")
 		}
