@@ -27,7 +27,7 @@ func (n *Node) startAttest(r *region.Region) error {
 			_, err := r.Attest(command)
 			return err
 		},
-		Publish: n.announce, OnLearned: n.learned, OnAlarm: n.alarms.raise, OnFailure: n.attestFailed, Metrics: n.registry, Logger: n.log})
+		Publish: n.announce, OnLearned: n.learned, OnAlarm: n.alarmed, OnFailure: n.attestFailed, Metrics: n.registry, Logger: n.log})
 	if err != nil {
 		return err
 	}
@@ -46,6 +46,12 @@ func (n *Node) attestFailed(err error) {
 	if n.ctx.Err() == nil {
 		n.fail(err)
 	}
+}
+
+// alarmed keeps an alarm to be shown.
+func (n *Node) alarmed(a attest.Alarm) {
+	n.alarms.raise(a)
+	n.cfg.Watch.Alarm(a)
 }
 
 func (n *Node) closeAttest() error {
@@ -128,6 +134,7 @@ func (s views) Copy(origin string, fn func(*fsm.View) error) error {
 
 // learned takes a verified certificate: the newest of each region is kept for whoever asks.
 func (n *Node) learned(l attest.Learned) {
+	n.cfg.Watch.Learned(l)
 	if !n.attested.learn(l) || l.Origin != n.home.Identity.Region {
 		return
 	}

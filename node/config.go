@@ -25,9 +25,13 @@ type Config struct {
 	Witnesses []Witness
 
 	// Raft's times and limits; the zero value takes consensus/region's defaults. Only its
-	// durations, counts and LogKind are read.
+	// durations, counts, LogKind, OpenLog and FreeBytes are read.
 	Raft region.Config
 	API  api.Config // Registry, Log and Origin are the node's own
+
+	// Ground is the node's disk and network; the machine's own.
+	Ground Ground
+	Watch  Watch
 
 	Log *slog.Logger
 	// StopTimeout bounds Close: first the requests under way, then leadership is handed over. 10 s.
@@ -38,6 +42,10 @@ func (c Config) withDefaults() Config {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	if c.Ground == nil {
+		c.Ground = earth{}
+	}
+	c.Watch = c.Watch.withDefaults()
 	if c.StopTimeout == 0 {
 		c.StopTimeout = 10 * time.Second
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -50,11 +49,8 @@ func copyFolder(region string) string { return filepath.Join(folderCopies, regio
 
 // openCopy implements follow.CopiesConfig.Open.
 func (n *Node) openCopy(region string) (follow.CopyReplica, error) {
-	if err := os.MkdirAll(n.home.path(folderCopies), 0o700); err != nil {
-		return nil, err
-	}
 	cache := max(copiesCacheBytes/len(n.access.ForeignRegions()), copyCacheBytesLeast)
-	st, err := pebblestore.Open(n.copyFolder(region), pebblestore.Options{CacheBytes: int64(cache), Logger: n.log})
+	st, err := n.cfg.Ground.OpenStore(n.copyFolder(region), pebblestore.Options{CacheBytes: int64(cache), Logger: n.log})
 	if err != nil {
 		return nil, copyOpenError(err)
 	}
@@ -73,7 +69,9 @@ func copyOpenError(err error) error {
 }
 
 // discardCopy implements follow.CopiesConfig.Discard.
-func (n *Node) discardCopy(region string) error { return os.RemoveAll(n.copyFolder(region)) }
+func (n *Node) discardCopy(region string) error {
+	return n.cfg.Ground.RemoveStore(n.copyFolder(region))
+}
 
 // closeCopies ends following the other regions.
 func (n *Node) closeCopies() error {

@@ -84,12 +84,12 @@ func Start(ctx context.Context, cfg Config) (n *Node, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	home, err := OpenHome(cfg.Home)
+	home, err := cfg.Ground.OpenHome(cfg.Home)
 	if err != nil {
 		return nil, err
 	}
 	n = &Node{cfg: cfg, home: home, log: cfg.Log.With("node", home.Identity.Name), started: time.Now(), registry: prometheus.NewRegistry(),
-		state: &state{}, feed: follow.NewFeed(0), attested: newAttested(), failed: make(chan struct{})}
+		state: &state{openStore: cfg.Ground.OpenStore}, feed: follow.NewFeed(0), attested: newAttested(), failed: make(chan struct{})}
 	n.state.onDocument = n.goBy
 	n.state.onFatal = func(err error) { go n.fail(err) } // its caller may hold the store's locks
 	n.ctx, n.cancel = context.WithCancel(context.Background())
@@ -119,7 +119,7 @@ func (n *Node) startHost(context.Context) error {
 		Foreign: n.foreignVoters, Logger: n.log}); err != nil {
 		return err
 	}
-	n.host, err = p2p.NewHost(p2p.Config{Key: n.home.NodeKey, Listen: n.cfg.Listen, Announce: n.cfg.Announce, PortMap: n.cfg.PortMap,
+	n.host, err = n.cfg.Ground.NewHost(p2p.Config{Key: n.home.NodeKey, Listen: n.cfg.Listen, Announce: n.cfg.Announce, PortMap: n.cfg.PortMap,
 		Version: n.cfg.Version, Logger: n.log})
 	if err != nil {
 		return err
@@ -162,7 +162,7 @@ func (n *Node) learnDocument(ctx context.Context) error {
 }
 
 func (n *Node) startKeeper(context.Context) (err error) {
-	n.keeper, err = p2p.NewKeeper(n.host, n.access, p2p.KeeperConfig{BookPath: n.home.path(FilePeers), Bootstrap: n.cfg.Join, Invitation: n.home.Invitation})
+	n.keeper, err = p2p.NewKeeper(n.host, n.access, p2p.KeeperConfig{BookPath: n.cfg.Ground.BookPath(n.home), Bootstrap: n.cfg.Join, Invitation: n.home.Invitation})
 	if err != nil {
 		return err
 	}

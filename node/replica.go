@@ -65,7 +65,7 @@ func (n *Node) newRegion() (*region.Region, error) {
 		}
 		return o, nil
 	}
-	cfg.VerifyState = func(dir string) (uint64, error) { return verifyState(n.ctx, dir, n.Document(), own.Name, n.log) }
+	cfg.VerifyState = func(dir string) (uint64, error) { return n.state.verify(n.ctx, dir, n.Document(), own.Name, n.log) }
 	cfg.PeerPhase, cfg.PeerClock = n.asker.FoundingOf, n.asker.Clock
 	cfg.OnFailure, cfg.OnApplied, cfg.Vouched = n.fail, n.applied, n.vouched
 	cfg.Hooks = n.hooks()
@@ -117,6 +117,7 @@ func (n *Node) applied(_ uint64, res *fsm.Result) {
 	n.metrics.applied(res)
 	n.feed.Advance(max(n.feed.Size(), res.Size))
 	n.noteResult(res)
+	n.cfg.Watch.Applied(res)
 }
 
 // member is a follower with the state that it feeds. The follower's goroutine brings entries

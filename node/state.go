@@ -21,9 +21,10 @@ const viewWait = 30 * time.Second
 // state is the machine that stands now. Raft replaces it when a snapshot comes in;
 // views of the old one are waited for, since a store is not closed under a reader.
 type state struct {
-	onFatal func(error)         // told that a store does not know any more what is on its disk
-	onApply func(time.Duration) // told how long each call of Apply took
-	watch   func() fsm.Observer // makes what watches one machine's layers
+	openStore func(dir string, o pebblestore.Options) (store.Store, error)
+	onFatal   func(error)         // told that a store does not know any more what is on its disk
+	onApply   func(time.Duration) // told how long each call of Apply took
+	watch     func() fsm.Observer // makes what watches one machine's layers
 	// onDocument is told which federation document is in force, when the state is opened and
 	// whenever that has changed, on the goroutine that applies.
 	onDocument func(*federation.Document)
@@ -49,7 +50,7 @@ var errNoState = errors.New("the state is being replaced or is closed")
 
 // open opens the machine in a directory and makes it the one that is read.
 func (s *state) open(dir, regionName string, log *slog.Logger, own *federation.Document) (*opened, error) {
-	st, err := pebblestore.Open(dir, pebblestore.Options{Logger: log, OnFatal: s.onFatal})
+	st, err := s.openStore(dir, pebblestore.Options{Logger: log, OnFatal: s.onFatal})
 	if err != nil {
 		return nil, err
 	}
@@ -146,9 +147,9 @@ func (o *opened) release() {
 	}
 }
 
-// verifyState checks a state that another voter has sent, before it is put in place.
-func verifyState(ctx context.Context, dir string, own *federation.Document, regionName string, log *slog.Logger) (applied uint64, err error) {
-	st, err := pebblestore.Open(dir, pebblestore.Options{Logger: log})
+// verify checks a state that another voter has sent, before it is put in place.
+func (s *state) verify(ctx context.Context, dir string, own *federation.Document, regionName string, log *slog.Logger) (applied uint64, err error) {
+	st, err := s.openStore(dir, pebblestore.Options{Logger: log})
 	if err != nil {
 		return 0, err
 	}

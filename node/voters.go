@@ -111,7 +111,7 @@ func (n *Node) becomeVoter(ctx context.Context, senders []raft.ServerID) error {
 		return err
 	}
 	n.follower.Store(nil)
-	if err := os.RemoveAll(n.home.path(folderFollow)); err != nil {
+	if err := n.cfg.Ground.RemoveStore(n.home.path(folderFollow)); err != nil {
 		return err
 	}
 	n.feed.Advance(0)

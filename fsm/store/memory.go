@@ -124,6 +124,16 @@ func (m *Memory) Snapshot() (Snapshot, error) {
 	return &memorySnapshot{store: m, tree: tree}, nil
 }
 
+// Clone returns a store of its own with the same content, at the cost of what is changed later.
+func (m *Memory) Clone() (*Memory, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, ErrClosed
+	}
+	return &Memory{tree: m.tree.Copy()}, nil
+}
+
 // Close implements Store.
 func (m *Memory) Close() error {
 	m.mu.Lock()

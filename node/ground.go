@@ -1,0 +1,66 @@
+package node
+
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/libp2p/go-libp2p/core/host"
+
+	"github.com/bizra/bizra/consensus/attest"
+	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/store"
+	"github.com/bizra/bizra/fsm/store/pebblestore"
+	"github.com/bizra/bizra/p2p"
+)
+
+// Ground is what a node stands on: its disk and its network. Everything else of a node is the
+// same on every ground, which is how the simulator runs what runs in earnest. Raft's log is
+// opened by Config.Raft.OpenLog; the files that Raft keeps beside it always lie in the home.
+type Ground interface {
+	// OpenHome reads a node's home.
+	OpenHome(dir string) (*Home, error)
+	// NewHost puts the node on its network.
+	NewHost(cfg p2p.Config) (host.Host, error)
+	// OpenStore opens the store of a state in a directory, which may not exist yet.
+	OpenStore(dir string, o pebblestore.Options) (store.Store, error)
+	// RemoveStore removes such a store; it need not exist.
+	RemoveStore(dir string) error
+	// BookPath is the file of the address book, "" to keep it in memory.
+	BookPath(home *Home) string
+}
+
+// earth is the machine's disk and sockets.
+type earth struct{}
+
+func (earth) OpenHome(dir string) (*Home, error)        { return OpenHome(dir) }
+func (earth) NewHost(cfg p2p.Config) (host.Host, error) { return p2p.NewHost(cfg) }
+func (earth) RemoveStore(dir string) error              { return os.RemoveAll(dir) }
+func (earth) BookPath(home *Home) string                { return home.path(FilePeers) }
+
+func (earth) OpenStore(dir string, o pebblestore.Options) (store.Store, error) {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return nil, err
+	}
+	return pebblestore.Open(dir, o)
+}
+
+// Watch is told what happens in a node, on the goroutine to which it happens: it must be quick.
+// Each may be nil.
+type Watch struct {
+	Applied func(res *fsm.Result)  // of the region's own Raft
+	Learned func(l attest.Learned) // a certificate, verified
+	Alarm   func(a attest.Alarm)   // of attestation
+}
+
+func (w Watch) withDefaults() Watch {
+	if w.Applied == nil {
+		w.Applied = func(*fsm.Result) {}
+	}
+	if w.Learned == nil {
+		w.Learned = func(attest.Learned) {}
+	}
+	if w.Alarm == nil {
+		w.Alarm = func(attest.Alarm) {}
+	}
+	return w
+}

@@ -1,0 +1,87 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/bizra/bizra/consensus/region"
+	"github.com/bizra/bizra/fsm/federation"
+)
+
+// Limits of a world.
+const (
+	RegionsMax = 149 // of a federation document
+	VotersMax  = 9
+	MembersMax = 1000 // of one region
+
+	// near and far are the latencies where none are given.
+	near = time.Millisecond
+	far  = 50 * time.Millisecond
+)
+
+// Config configures a [World]. A zero field takes the default named at it.
+type Config struct {
+	Regions int // 4; they are called a, b, c, …, of more than 26 r000, r001, …
+	Voters  int // of each region, 3
+	Members int // of each region, none
+
+	// Latency is the time that bytes take one way between two regions, or inside of one where
+	// they are the same; 50 ms, inside 1 ms.
+	Latency func(from, to string) time.Duration
+	// Change may alter the federation document, which lets agents register themselves.
+	Change func(*federation.Document)
+	// Raft's times; the node's defaults. SealInterval is how often there is a checkpoint.
+	Raft region.Config
+	// Dir is an empty folder for the small files of the nodes' homes. Required.
+	Dir string
+	// Tap, if set, is shown what is written to the network; it must be quick and keep nothing.
+	Tap func(from, to peer.ID, proto protocol.ID, data []byte)
+
+	Logger *slog.Logger // of the nodes; nowhere
+}
+
+func (c Config) withDefaults() Config {
+	if c.Regions == 0 {
+		c.Regions = 4
+	}
+	if c.Voters == 0 {
+		c.Voters = 3
+	}
+	if c.Latency == nil {
+		c.Latency = func(from, to string) time.Duration {
+			if from == to {
+				return near
+			}
+			return far
+		}
+	}
+	if c.Change == nil {
+		c.Change = func(*federation.Document) {}
+	}
+	if c.Tap == nil {
+		c.Tap = func(peer.ID, peer.ID, protocol.ID, []byte) {}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.Dir == "":
+		return errors.New("sim: Dir is missing: name an empty folder")
+	case c.Regions < 1 || c.Regions > RegionsMax:
+		return fmt.Errorf("sim: Regions is %d: from 1 to %d", c.Regions, RegionsMax)
+	case c.Voters < 1 || c.Voters > VotersMax:
+		return fmt.Errorf("sim: Voters is %d: from 1 to %d", c.Voters, VotersMax)
+	case c.Members < 0 || c.Members > MembersMax:
+		return fmt.Errorf("sim: Members is %d: from 0 to %d", c.Members, MembersMax)
+	}
+	return nil
+}

@@ -1,0 +1,184 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
+
+	"github.com/bizra/bizra/consensus/attest"
+	"github.com/bizra/bizra/consensus/region"
+	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/store"
+	"github.com/bizra/bizra/fsm/store/pebblestore"
+	"github.com/bizra/bizra/node"
+	"github.com/bizra/bizra/p2p"
+	"github.com/bizra/bizra/pci"
+	"github.com/bizra/bizra/sim/memnet"
+)
+
+const foundingFile = node.FileFounding
+
+// freeBytes is what every simulated disk has left.
+const freeBytes = 1 << 40
+
+// Node is a node of a [World] over its crashes and restarts.
+type Node struct {
+	Region string
+	Index  int // among its region's nodes
+	Votes  bool
+	ID     peer.ID
+
+	world *World
+	key   *pci.PrivateKey
+	dir   string
+	disk  *disk
+
+	host    *memnet.Host // while it is up
+	mount   *mount
+	running *node.Node
+	ended   sync.WaitGroup // programs of crashed nodes that still run down
+}
+
+// Name says which node it is.
+func (n *Node) Name() string { return fmt.Sprintf("%s-%d", n.Region, n.Index+1) }
+
+// Running is the node while it is up, else nil.
+func (n *Node) Running() *node.Node { return n.running }
+
+// Start starts a node that is down, with what its disk holds.
+func (n *Node) Start(ctx context.Context) (err error) {
+	if n.running != nil {
+		return fmt.Errorf("sim: start %s: it is up", n.Name())
+	}
+	n.ended.Wait()
+	n.mount = &mount{disk: n.disk}
+	g := &ground{node: n, mount: n.mount}
+	raft := n.world.cfg.Raft
+	raft.OpenLog = func(dir string) (region.LogBacking, error) { // region syncs the folder
+		return &raftLog{n.disk.log, g.mount}, errors.Join(g.mount.check(), os.MkdirAll(dir, 0o700))
+	}
+	raft.FreeBytes = func(string) (int64, error) { return freeBytes, nil }
+	n.running, err = node.Start(ctx, node.Config{Home: n.dir, Version: "sim", Raft: raft, Ground: g, Watch: n.world.Auditor.watch(n), Log: n.world.cfg.Logger})
+	if err != nil {
+		return fmt.Errorf("sim: start %s: %w", n.Name(), err)
+	}
+	return nil
+}
+
+// Stop closes a node that is up, as an operator does.
+func (n *Node) Stop() error {
+	n.ended.Wait()
+	if n.running == nil {
+		return nil
+	}
+	err := n.running.Close(context.Background())
+	n.running, n.host = nil, nil
+	if err != nil {
+		return fmt.Errorf("sim: stop %s: %w", n.Name(), err)
+	}
+	return nil
+}
+
+// Crash ends a node that is up as a power cut does: nothing of it is said or written from now
+// on, and what was not synced is lost.
+func (n *Node) Crash() error {
+	if n.running == nil {
+		return fmt.Errorf("sim: crash %s: it is down", n.Name())
+	}
+	n.mount.disk.mu.Lock()
+	n.mount.dead.Store(true)
+	n.mount.disk.mu.Unlock()
+	err := n.host.Close()
+	was := n.running
+	n.running, n.host = nil, nil
+	n.ended.Go(func() { _ = was.Close(context.Background()) }) // it fails, since its disk is gone
+	return err
+}
+
+// ground is what a simulated node stands on.
+type ground struct {
+	node  *Node
+	mount *mount
+}
+
+var _ node.Ground = (*ground)(nil)
+
+// OpenHome implements [node.Ground].
+func (g *ground) OpenHome(dir string) (*node.Home, error) {
+	n, w := g.node, g.node.world
+	h := &node.Home{Dir: dir, Identity: node.Identity{Version: 1, Name: n.Name(), Region: n.Region, Role: node.RoleMember}, NodeKey: n.key, Document: w.Fed.Document}
+	if n.Votes {
+		h.Identity.Role, h.LogKey, h.CosignKey = node.RoleVoter, w.Fed.LogKeys[n.Region], w.Fed.Cosign[n.Region]
+		return h, nil
+	}
+	var err error
+	h.Invitation, err = w.invite(n)
+	return h, err
+}
+
+// NewHost implements [node.Ground].
+func (g *ground) NewHost(cfg p2p.Config) (host.Host, error) {
+	key, err := hostKey(cfg.Key)
+	if err != nil {
+		return nil, err
+	}
+	h, err := g.node.world.net.NewHost(key)
+	if err != nil {
+		return nil, err
+	}
+	ping.NewPingService(h) // as libp2p's own hosts do
+	g.node.host = h
+	return h, nil
+}
+
+// OpenStore implements [node.Ground].
+func (g *ground) OpenStore(dir string, _ pebblestore.Options) (store.Store, error) {
+	return g.mount.open(dir)
+}
+
+// RemoveStore implements [node.Ground].
+func (g *ground) RemoveStore(dir string) error { return g.mount.remove(dir) }
+
+// BookPath implements [node.Ground].
+func (g *ground) BookPath(*node.Home) string { return "" }
+
+func hostKey(key *pci.PrivateKey) (crypto.PrivKey, error) {
+	seed := key.Seed()
+	private, _, err := crypto.GenerateEd25519Key(bytes.NewReader(seed[:]))
+	return private, err
+}
+
+// read lends the state of a node that is up and has one; else fn is not called.
+func (n *Node) read(fn func(*fsm.View) error) error {
+	if n.running == nil {
+		return nil
+	}
+	called := false
+	err := n.running.Read(func(v *fsm.View) error {
+		called = true
+		return fn(v)
+	})
+	if !called {
+		return nil // it is being replaced
+	}
+	return err
+}
+
+// Attestation is how attestation stands on a voter that is up.
+func (n *Node) Attestation() attest.Status {
+	if n.running == nil {
+		return attest.Status{}
+	}
+	st, _ := n.running.AttestStatus()
+	return st
+}
+
+var errDown = errors.New("sim: the node is down")

@@ -1,0 +1,52 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/federation"
+	"github.com/bizra/bizra/p2p"
+)
+
+const invitedFor = 100 * 365 * 24 * time.Hour
+
+// invite is the invitation by which a member may join.
+func (w *World) invite(n *Node) ([]byte, error) {
+	inv, err := p2p.SignInvitation(p2p.Invitation{Federation: w.Fed.Document.Name, Region: n.Region, Node: federation.Key(n.key.Public()),
+		ExpiresMillis: time.Now().Add(invitedFor).UnixMilli()}, w.Fed.Operators[n.Region])
+	return inv.Canonical(), err
+}
+
+// Submit signs a proof that opens a session in a region, and hands it to one of its nodes, which
+// must acknowledge it. It is remembered: acknowledged proofs are never lost.
+func (w *World) Submit(ctx context.Context, n *Node) (fsm.Receipt, error) {
+	if n.running == nil {
+		return fsm.Receipt{}, errDown
+	}
+	agent := w.agents[n.Region]
+	if agent == nil {
+		agent = w.Fed.Agent("agent-of-"+n.Region, 0)
+		w.agents[n.Region] = agent
+	}
+	w.proofs++
+	agent.NowMillis = time.Now().UnixMilli()
+	proof := agent.Sign("session.open", map[string]any{"region": n.Region, "session": fmt.Sprintf("s%d", w.proofs)}, "")
+	outcomes, err := n.running.Submit(ctx, [][]byte{proof.Canonical()})
+	if err != nil {
+		return fsm.Receipt{}, fmt.Errorf("sim: submit at %s: %w", n.Name(), err)
+	}
+	o := outcomes[0]
+	if o.Reject != nil || !o.Receipt.Accepted() {
+		return o.Receipt, fmt.Errorf("sim: submit at %s: refused: %v %v %s", n.Name(), o.Reject, o.Receipt.Code, o.Receipt.Reason)
+	}
+	w.Auditor.mu.Lock()
+	defer w.Auditor.mu.Unlock()
+	w.Auditor.accepted = append(w.Auditor.accepted, accepted{n.Region, o.Receipt.Index, o.Receipt.Digest})
+	return o.Receipt, nil
+}
+
+// Attested says whether an entry of a region is covered by a certificate that so many of the
+// federation's nodes hold, each in its state or as the newest that it heard of.
+func (w *World) Attested(region string, index int64) bool { return w.Auditor.Certified(region) > index }
