@@ -122,10 +122,15 @@ type place struct {
 	voter  bool
 }
 
-// place asks where a peer belongs. A foreign peer that this node knows is a listed voter.
+// place asks where a peer belongs. A foreign peer that this node knows is a listed voter. A
+// member knows where it belongs, though it shows its invitation to others alone.
 func (r *Router) place(p peer.ID) place {
 	role := r.access.Role(p)
-	return place{region: r.access.RegionOf(p), voter: role == p2p.Voter || role == p2p.Foreign}
+	at := place{region: r.access.RegionOf(p), voter: role == p2p.Voter || role == p2p.Foreign}
+	if p == r.host.ID() {
+		at.region = r.access.Region()
+	}
+	return at
 }
 
 // subscribes says whether such a node may subscribe to a topic, and does itself if it is one.

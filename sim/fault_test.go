@@ -110,6 +110,9 @@ func TestARegionCutOff(t *testing.T) {
 			t.Fatalf("%d of the 4 nodes of the region that is cut off say that they are alone", got)
 		}
 		if got := w.local("b") + w.local("c") + w.local("d"); got != 0 {
+			for _, n := range w.All() {
+				t.Logf("%s: %+v", n.Name(), n.running.LocalStatus())
+			}
 			t.Fatalf("%d nodes that hear others say that they are alone", got)
 		}
 		if w.Attested("a", last) {
