@@ -13,6 +13,7 @@ import (
 	"github.com/bizra/bizra/consensus/follow"
 	"github.com/bizra/bizra/consensus/region"
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/checkpoint"
 	"github.com/bizra/bizra/gossip"
 )
 
@@ -178,6 +179,25 @@ func (n *Node) ownCertificate() ([]byte, bool) {
 	defer n.attested.mu.Unlock()
 	l, ok := n.attested.newest[n.home.Identity.Region]
 	return l.Note, ok
+}
+
+// of is what the newest certificate heard of a region says, nil if none was.
+func (a *attested) of(region string) *checkpoint.Checkpoint {
+	a.mu.Lock()
+	l, ok := a.newest[region]
+	a.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	body, err := fsm.CertificateBody(l.Note)
+	if err != nil {
+		return nil // it was verified when it was heard
+	}
+	c, err := checkpoint.ParseBody(body)
+	if err != nil {
+		return nil
+	}
+	return c
 }
 
 func (a *attested) convict(origin string) {

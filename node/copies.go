@@ -14,6 +14,7 @@ import (
 	"github.com/bizra/bizra/client"
 	"github.com/bizra/bizra/consensus/follow"
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/checkpoint"
 	"github.com/bizra/bizra/fsm/store/pebblestore"
 	"github.com/bizra/bizra/p2p"
 )
@@ -33,7 +34,7 @@ func (n *Node) startCopies() error {
 	if len(regions) == 0 {
 		return nil
 	}
-	copies, err := follow.NewCopies(follow.CopiesConfig{Host: n.host, Regions: regions, Open: n.openCopy, Discard: n.discardCopy, Peers: n.keeper.Foreign,
+	copies, err := follow.NewCopies(follow.CopiesConfig{Host: n.host, Regions: regions, Open: n.openCopy, Discard: n.discardCopy, Keep: n.keepCopy, Peers: n.keeper.Foreign,
 		OnExecuted: n.executed, OnRefused: n.refused,
 		Metrics: n.registry, Logger: n.log})
 	if err != nil {
@@ -71,6 +72,37 @@ func copyOpenError(err error) error {
 // discardCopy implements follow.CopiesConfig.Discard.
 func (n *Node) discardCopy(region string) error {
 	return n.cfg.Ground.RemoveStore(n.copyFolder(region))
+}
+
+// keepCopy implements follow.CopiesConfig.Keep: what a quorum has certified decides, as far as
+// this node has heard and the copy reaches, and else what its own region has voted for.
+func (n *Node) keepCopy(region string, v *fsm.View) (bool, error) {
+	size, err := v.Ledger().Size()
+	if err != nil {
+		return false, err
+	}
+	holds := func(c *checkpoint.Checkpoint) (bool, error) {
+		if c.Size > size {
+			return false, nil
+		}
+		root, err := v.Ledger().Root(c.Size)
+		return root == c.Root, err
+	}
+	if c := n.attested.of(region); c != nil && c.Size <= size {
+		return holds(c)
+	}
+	keep := false
+	err = views{n}.Own(func(own *fsm.View) error {
+		lock, err := own.Lock(region)
+		if errors.Is(err, fsm.ErrNotFound) {
+			return nil
+		}
+		if err == nil {
+			keep, err = holds(&lock.Last)
+		}
+		return err
+	})
+	return keep, err
 }
 
 // closeCopies ends following the other regions.

@@ -117,6 +117,9 @@ func (a *Auditor) breaks(format string, args ...any) {
 
 // seal checks that the voters of a region are of one state wherever it seals.
 func (a *Auditor) seal(n *Node, s *fsm.Seal) {
+	if n.lies.Load() != nil {
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.sealed[n.Region] == nil {
@@ -214,7 +217,7 @@ func (a *Auditor) holders(region string, fn func(*fsm.View) error) error {
 	for _, n := range a.world.All() {
 		var err error
 		switch {
-		case n.running == nil:
+		case n.running == nil, n.lies.Load() != nil:
 		case n.Region == region:
 			err = n.read(fn)
 		case n.Votes:

@@ -134,6 +134,7 @@ func (s *mounted) Close() error {
 type raftLog struct {
 	*raft.InmemStore
 	mount *mount
+	node  *Node
 }
 
 // StoreLog implements [raft.LogStore].
@@ -143,6 +144,11 @@ func (l *raftLog) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Log
 func (l *raftLog) StoreLogs(logs []*raft.Log) error {
 	if err := l.mount.check(); err != nil {
 		return err
+	}
+	if liar := l.node.lies.Load(); liar != nil {
+		if err := liar.alter(logs); err != nil {
+			return err
+		}
 	}
 	return l.InmemStore.StoreLogs(logs)
 }

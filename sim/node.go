@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -44,7 +45,8 @@ type Node struct {
 	host    *memnet.Host // while it is up
 	mount   *mount
 	running *node.Node
-	ended   sync.WaitGroup // programs of crashed nodes that still run down
+	lies    atomic.Pointer[Liar] // nil of an honest node
+	ended   sync.WaitGroup       // programs of crashed nodes that still run down
 }
 
 // Name says which node it is.
@@ -63,7 +65,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	g := &ground{node: n, mount: n.mount}
 	raft := n.world.cfg.Raft
 	raft.OpenLog = func(dir string) (region.LogBacking, error) { // region syncs the folder
-		return &raftLog{n.disk.log, g.mount}, errors.Join(g.mount.check(), os.MkdirAll(dir, 0o700))
+		return &raftLog{n.disk.log, g.mount, n}, errors.Join(g.mount.check(), os.MkdirAll(dir, 0o700))
 	}
 	raft.FreeBytes = func(string) (int64, error) { return freeBytes, nil }
 	n.running, err = node.Start(ctx, node.Config{Home: n.dir, Version: "sim", Raft: raft, Ground: g, Watch: n.world.Auditor.watch(n), Log: n.world.cfg.Logger})
@@ -136,7 +138,7 @@ func (g *ground) NewHost(cfg p2p.Config) (host.Host, error) {
 	}
 	ping.NewPingService(h) // as libp2p's own hosts do
 	g.node.host = h
-	return h, nil
+	return &tongue{h, g.node}, nil
 }
 
 // OpenStore implements [node.Ground].

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/bizra/bizra/consensus/link"
 	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/p2p"
+	"github.com/bizra/bizra/pci"
 )
 
 const invitedFor = 100 * 365 * 24 * time.Hour
@@ -25,26 +27,37 @@ func (w *World) Submit(ctx context.Context, n *Node) (fsm.Receipt, error) {
 	if n.running == nil {
 		return fsm.Receipt{}, errDown
 	}
-	agent := w.agents[n.Region]
-	if agent == nil {
-		agent = w.Fed.Agent("agent-of-"+n.Region, 0)
-		w.agents[n.Region] = agent
-	}
 	w.proofs++
-	agent.NowMillis = time.Now().UnixMilli()
-	proof := agent.Sign("session.open", map[string]any{"region": n.Region, "session": fmt.Sprintf("s%d", w.proofs)}, "")
-	outcomes, err := n.running.Submit(ctx, [][]byte{proof.Canonical()})
-	if err != nil {
+	o, err := w.open(ctx, n, fmt.Sprintf("s%d", w.proofs))
+	switch {
+	case err != nil:
 		return fsm.Receipt{}, fmt.Errorf("sim: submit at %s: %w", n.Name(), err)
-	}
-	o := outcomes[0]
-	if o.Reject != nil || !o.Receipt.Accepted() {
+	case o.Reject != nil || !o.Receipt.Accepted():
 		return o.Receipt, fmt.Errorf("sim: submit at %s: refused: %v %v %s", n.Name(), o.Reject, o.Receipt.Code, o.Receipt.Reason)
+	}
+	if n.lies.Load() != nil {
+		return o.Receipt, nil // a liar acknowledges what it likes
 	}
 	w.Auditor.mu.Lock()
 	defer w.Auditor.mu.Unlock()
 	w.Auditor.accepted = append(w.Auditor.accepted, accepted{n.Region, o.Receipt.Index, o.Receipt.Digest})
 	return o.Receipt, nil
+}
+
+// open signs and hands over the proof that opens a session.
+func (w *World) open(ctx context.Context, n *Node, session string, change ...func(*pci.Draft)) (link.Outcome, error) {
+	agent := w.agents[n.Region]
+	if agent == nil {
+		agent = w.Fed.Agent("agent-of-"+n.Region, 0)
+		w.agents[n.Region] = agent
+	}
+	agent.NowMillis = time.Now().UnixMilli()
+	proof := agent.Sign("session.open", map[string]any{"region": n.Region, "session": session}, "", change...)
+	outcomes, err := n.running.Submit(ctx, [][]byte{proof.Canonical()})
+	if err != nil {
+		return link.Outcome{}, err
+	}
+	return outcomes[0], nil
 }
 
 // Attested says whether an entry of a region is covered by a certificate that so many of the

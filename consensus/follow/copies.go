@@ -66,6 +66,9 @@ type CopiesConfig struct {
 	Open func(region string) (CopyReplica, error)
 	// Discard removes what Open opened, which is closed by then.
 	Discard func(region string) error
+	// Keep says of a copy that its region does not go by any more whether it must be kept all
+	// the same, because what it holds was voted for or certified: it may be the last of that. May be nil.
+	Keep func(region string, v *fsm.View) (bool, error)
 	// Peers names whom to ask for a region's ledger, as [Config.Peers] does.
 	Peers func(region string) []peer.ID
 	// OnExecuted and OnRefused are those of [Config], for all copies, from several
@@ -91,6 +94,9 @@ func (c CopiesConfig) withDefaults() CopiesConfig {
 	setDuration(&c.RebuildMax, time.Hour)
 	if c.OnExecuted == nil {
 		c.OnExecuted = func(string, *fsm.Seal) {}
+	}
+	if c.Keep == nil {
+		c.Keep = func(string, *fsm.View) (bool, error) { return false, nil }
 	}
 	if c.OnRefused == nil {
 		c.OnRefused = func(*Refused) {}

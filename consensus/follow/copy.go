@@ -231,8 +231,32 @@ func (c *Copy) follow(ctx context.Context) (moved bool, err error) {
 	if err = f.Run(following); ctx.Err() == nil && following.Err() != nil {
 		err = context.Cause(following)
 	}
+	var fork *forked
+	if errors.As(err, &fork) {
+		err = c.rewritten(fork)
+	}
 	moved = replica.Size() > from
 	return moved, errors.Join(err, c.detach(replica))
+}
+
+// rewritten says what becomes of a copy that its region does not go by: one that must be kept is,
+// and the region is blamed.
+func (c *Copy) rewritten(fork *forked) error {
+	keep := false
+	err := c.Read(func(v *fsm.View) (err error) {
+		keep, err = c.set.cfg.Keep(c.region, v)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("whether the copy must be kept: %w", err)
+	}
+	if !keep {
+		return fork
+	}
+	r := &Refused{Origin: c.region, Index: fork.at, Code: RefusedRewritten, Detail: cut(fork.Error()), Err: fork, Agreeing: fork.agreeing, Peers: fork.peers}
+	c.note(func(st *CopyStatus) { st.Blame = r })
+	c.set.cfg.OnRefused(r)
+	return fmt.Errorf("the region has rewritten its ledger, and what this copy has was voted for: it is kept: %s", fork.err)
 }
 
 // open opens the replica, after discarding it or checking it where that is due.

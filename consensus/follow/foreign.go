@@ -32,6 +32,7 @@ const (
 	RefusedGenesis   = "genesis"   // founded on another document, or by rules that this program does not know
 	RefusedForm      = "form"      // no entry that this program can read
 	RefusedSeal      = "seal"      // the ledger or the state sealed is not what re-execution gives
+	RefusedRewritten = "rewritten" // the region goes by another ledger than it did, of which this copy has what was voted for
 )
 
 // Refused is what a copy of another region's ledger does not take from that region.
@@ -54,6 +55,19 @@ func (r *Refused) Most() bool { return r.Agreeing > r.Peers/2 }
 // known peers have another ledger than this copy: their entries lead on from a past that
 // the copy does not have. It must be built anew to follow them.
 var ErrForked = errors.New("this copy holds a ledger that its region does not go by")
+
+// forked is an [ErrForked] with who says so.
+type forked struct {
+	agreeing, peers int
+	at              int64
+	err             error
+}
+
+func (e *forked) Error() string {
+	return fmt.Sprintf("%v: %d of %d peers, at entry %d: %v", ErrForked, e.agreeing, e.peers, e.at, e.err)
+}
+
+func (e *forked) Unwrap() []error { return []error{ErrForked, e.err} }
 
 // early is an entry that is too far ahead of this node's clock.
 type early struct {
@@ -129,7 +143,7 @@ func (f *Follower) foreignClaim(p peer.ID, why *fault) error {
 	if agree <= len(peers)/2 {
 		return nil
 	}
-	return fmt.Errorf("%w: %d of %d peers, at entry %d: %w", ErrForked, agree, len(peers), f.at.size, why.err)
+	return &forked{agree, len(peers), f.at.size, why.err}
 }
 
 func cut(text string) string { return text[:min(len(text), statusErrorMax)] }
