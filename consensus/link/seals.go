@@ -57,13 +57,13 @@ type SealsConfig struct {
 	// OnAgreed is told each newer seal that a majority agrees on. May be nil.
 	OnAgreed func(number int64)
 
-	RetryBase time.Duration // until a voter that does not have the newest seal yet is asked again; 100 ms, doubled each time
+	RetryBase time.Duration // until a voter that does not have the newest seal yet is asked again; 10 ms, doubled each time
 	RetryMax  time.Duration // 2 s
 	Logger    *slog.Logger  // default: nowhere
 }
 
 func (c SealsConfig) withDefaults() SealsConfig {
-	set(&c.RetryBase, 100*time.Millisecond)
+	set(&c.RetryBase, 10*time.Millisecond)
 	set(&c.RetryMax, 2*time.Second)
 	if c.OnAgreed == nil {
 		c.OnAgreed = func(int64) {}

@@ -134,6 +134,13 @@ func (r *Region) seal() {
 	if err == nil && res.Seal == nil && r.sealed.Load() < size {
 		r.withheld.Store(true)
 	}
+	if err == nil && res.Seal != nil {
+		// Raft tells followers what is committed with the next entry, or after CommitTimeout. The seal
+		// is signed when they have applied it too, and other regions wait for it: so there is a next entry.
+		if err := r.barrier(); err != nil {
+			r.cfg.Logger.Debug("the voters hear of a seal later", "error", err)
+		}
+	}
 }
 
 // handOver lets another voter lead, if there is one.

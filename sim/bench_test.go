@@ -1,0 +1,201 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	"github.com/bizra/bizra/consensus/attest"
+	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/federation"
+	"github.com/bizra/bizra/p2p"
+)
+
+// spread is a federation with a region in each of some places.
+type spread struct {
+	matrix  *Matrix
+	places  []string
+	byName  map[string]string // place of a region
+	regions []string
+
+	mu       sync.Mutex
+	sealed   map[string]map[int64]time.Time
+	took     map[string][]time.Duration // from a seal, applied by its leader, to its certificate in its region
+	messages map[protocol.ID]int        // over links between regions
+	bytes    map[protocol.ID]int
+}
+
+// SIM.md counts a commit as a round trip to the nearest majority of the region's own voters.
+const (
+	commitTrip   = 2 * near
+	latencyBound = 1.3
+)
+
+func newSpread(b *testing.B, regions int) *spread {
+	b.Helper()
+	f, err := os.Open("testdata/aws-rtt.csv")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	s := &spread{byName: map[string]string{}, sealed: map[string]map[int64]time.Time{}, took: map[string][]time.Duration{},
+		messages: map[protocol.ID]int{}, bytes: map[protocol.ID]int{}}
+	if s.matrix, err = ReadMatrix(f); err != nil {
+		b.Fatal(err)
+	}
+	for i := range regions { // as far apart in the list as may be
+		s.places = append(s.places, s.matrix.Places[i*len(s.matrix.Places)/regions])
+	}
+	return s
+}
+
+// floor is the round trip to the region that completes the quorum, with two local commits.
+func (s *spread) floor(region string) time.Duration {
+	var trips []time.Duration
+	for _, p := range s.places {
+		if p != s.byName[region] {
+			trips = append(trips, 2*s.matrix.OneWay(s.byName[region], p))
+		}
+	}
+	slices.Sort(trips)
+	return trips[federation.Quorum(len(s.places))-2] + 2*commitTrip
+}
+
+func (s *spread) observe(n *Node, res *fsm.Result, l *attest.Learned) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if res != nil && res.Seal != nil {
+		if s.sealed[n.Region] == nil {
+			s.sealed[n.Region] = map[int64]time.Time{}
+		}
+		if _, ok := s.sealed[n.Region][res.Seal.Size]; !ok {
+			s.sealed[n.Region][res.Seal.Size] = time.Now()
+		}
+	}
+	if l != nil && l.Origin == n.Region {
+		if at, ok := s.sealed[n.Region][l.Size]; ok && !at.IsZero() {
+			s.took[n.Region] = append(s.took[n.Region], time.Since(at)+commitTrip)
+			s.sealed[n.Region][l.Size] = time.Time{}
+		}
+	}
+}
+
+func (s *spread) tap(w *World) func(from, to peer.ID, proto protocol.ID, data []byte) {
+	return func(from, to peer.ID, proto protocol.ID, data []byte) {
+		if w.home[from] == w.home[to] {
+			return
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.messages[proto]++
+		s.bytes[proto] += len(data)
+	}
+}
+
+// run has every region seal some times.
+func (s *spread) run(ctx context.Context, dir string, seals int) error {
+	var tap func(from, to peer.ID, proto protocol.ID, data []byte)
+	cfg := Config{Dir: dir, Regions: len(s.places), Latency: func(from, to string) time.Duration {
+		if from == to {
+			return near
+		}
+		return s.matrix.OneWay(s.byName[from], s.byName[to])
+	}, Tap: func(from, to peer.ID, proto protocol.ID, data []byte) {
+		if tap != nil {
+			tap(from, to, proto, data)
+		}
+	}, Change: func(d *federation.Document) {
+		for i, r := range d.Regions {
+			s.byName[r.Name] = s.places[i]
+		}
+	}}
+	w, err := New(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = w.Close() }()
+	s.regions = w.Regions()
+	<-time.After(15 * time.Second) // connected, and the first seals certified
+	w.Auditor.mu.Lock()
+	w.Auditor.observe = s.observe
+	w.Auditor.mu.Unlock()
+	tap = s.tap(w)
+	for range seals {
+		for _, r := range s.regions {
+			if w.Leader(r) == nil {
+				return fmt.Errorf("%s has no leader", r)
+			}
+			if _, err := w.Submit(ctx, w.Leader(r)); err != nil {
+				return err
+			}
+		}
+		<-time.After(2 * time.Second)
+	}
+	return w.Auditor.Audit()
+}
+
+// BenchmarkCertificate measures, in virtual time and over measured latencies, from a region's seal
+// to its certificate in that region, against 1.3 times the round trip to the region that completes
+// the quorum and two commits; and what of it crosses links between regions.
+func BenchmarkCertificate(b *testing.B) {
+	const seals = 5
+	type point struct{ n, bytes, messages float64 }
+	var points []point
+	for _, regions := range []int{4, 10, 20, 33} {
+		b.Run(fmt.Sprintf("regions=%d", regions), func(b *testing.B) {
+			var s *spread
+			for b.Loop() {
+				s = newSpread(b, regions)
+				dir := b.TempDir()
+				if err := Run(func() error { return s.run(context.Background(), dir, seals) }); err != nil {
+					b.Fatal(err)
+				}
+			}
+			worst, at, count, messages, bytes := 0.0, "", 0, 0, 0
+			var all []float64
+			for region, took := range s.took {
+				count += len(took)
+				slices.Sort(took)
+				median := took[len(took)/2]
+				if ratio := float64(median) / float64(s.floor(region)); ratio > worst {
+					worst, at = ratio, s.byName[region]
+				}
+				all = append(all, float64(median)/float64(time.Millisecond))
+			}
+			if len(s.took) != regions || count < regions*(seals-1) {
+				b.Fatalf("%d certificates of %d regions", count, len(s.took))
+			}
+			for _, proto := range []protocol.ID{p2p.ProtocolEntries, p2p.ProtocolAttest, p2p.ProtocolGossip} {
+				messages, bytes = messages+s.messages[proto], bytes+s.bytes[proto]
+				b.Logf("%s: %d messages, %d bytes a checkpoint", proto, s.messages[proto]/count, s.bytes[proto]/count)
+			}
+			slices.Sort(all)
+			b.ReportMetric(all[len(all)/2], "ms-median")
+			b.ReportMetric(all[len(all)-1], "ms-slowest-region")
+			b.ReportMetric(worst, "of-floor-worst")
+			b.ReportMetric(float64(messages)/float64(count), "messages/checkpoint")
+			b.ReportMetric(float64(bytes)/float64(count), "bytes/checkpoint")
+			points = append(points, point{float64(regions), float64(bytes) / float64(count), float64(messages) / float64(count)})
+			b.Logf("worst region %s: %.2f of its floor, bound %.1f", at, worst, latencyBound)
+			if worst > latencyBound {
+				b.Errorf("a certificate of %s took %.2f times the round trip to the region that completes the quorum and two commits, bound %.1f", at, worst, latencyBound)
+			}
+		})
+	}
+	if len(points) > 1 {
+		first, last := points[0], points[len(points)-1]
+		slope := func(y func(point) float64) float64 {
+			return math.Log(y(last)/y(first)) / math.Log(last.n/first.n)
+		}
+		b.Logf("a checkpoint's cost grows with the number of regions to the power of %.2f in bytes and %.2f in messages (1 is linear)",
+			slope(func(p point) float64 { return p.bytes }), slope(func(p point) float64 { return p.messages }))
+	}
+}
