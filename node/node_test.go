@@ -2,14 +2,10 @@ package node
 
 import (
 	"context"
-	"encoding/json"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/bizra/bizra/internal/testfed"
-	"github.com/bizra/bizra/pci"
 )
 
 // newHome makes the home of the only founding voter of a federation.
@@ -22,22 +18,7 @@ func newHome(t *testing.T) (string, *testfed.Federation) {
 // newHomeIn makes the home of the only founding voter of a region.
 func newHomeIn(t *testing.T, fed *testfed.Federation, region string) string {
 	t.Helper()
-	dir := t.TempDir()
-	fail := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	for name, key := range map[string]*pci.PrivateKey{FileNodeKey: fed.Nodes[region][0], FileLogKey: fed.LogKeys[region], FileCosignKey: fed.Cosign[region]} {
-		fail(key.Save(filepath.Join(dir, name)))
-	}
-	b, err := json.Marshal(Identity{Version: homeVersion, Name: region + "-1", Region: region, Role: RoleVoter})
-	fail(err)
-	fail(os.WriteFile(filepath.Join(dir, FileNode), b, 0o600))
-	fail(os.WriteFile(filepath.Join(dir, FileDocument), fed.Document.Canonical(), 0o600))
-	fail(os.WriteFile(filepath.Join(dir, FileFounding), nil, 0o600))
-	return dir
+	return homeOf(t, fed, region, 0)
 }
 
 func awaitReady(t *testing.T, n *Node) {

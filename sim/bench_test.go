@@ -37,6 +37,8 @@ type spread struct {
 const (
 	commitTrip   = 2 * near
 	latencyBound = 1.3
+	// messagesPowerMax is linear, with a margin for what runs idle.
+	messagesPowerMax = 1.2
 )
 
 func newSpread(b *testing.B, regions int) *spread {
@@ -144,7 +146,8 @@ func (s *spread) run(ctx context.Context, dir string, seals int) error {
 
 // BenchmarkCertificate measures, in virtual time and over measured latencies, from a region's seal
 // to its certificate in that region, against 1.3 times the round trip to the region that completes
-// the quorum and two commits; and what of it crosses links between regions.
+// the quorum and two commits; and what crosses links between regions, with all that runs idle. The
+// powers are those of the number of regions by which that grows from the fewest on.
 func BenchmarkCertificate(b *testing.B) {
 	const seals = 5
 	type point struct{ n, bytes, messages float64 }
@@ -184,18 +187,20 @@ func BenchmarkCertificate(b *testing.B) {
 			b.ReportMetric(float64(messages)/float64(count), "messages/checkpoint")
 			b.ReportMetric(float64(bytes)/float64(count), "bytes/checkpoint")
 			points = append(points, point{float64(regions), float64(bytes) / float64(count), float64(messages) / float64(count)})
+			if len(points) > 1 {
+				few, many := points[0], points[len(points)-1]
+				power := func(y func(point) float64) float64 { return math.Log(y(many)/y(few)) / math.Log(many.n/few.n) }
+				inMessages := power(func(p point) float64 { return p.messages })
+				b.ReportMetric(inMessages, "power-messages")
+				b.ReportMetric(power(func(p point) float64 { return p.bytes }), "power-bytes")
+				if inMessages > messagesPowerMax {
+					b.Errorf("messages a checkpoint grow with the number of regions to the power of %.2f, bound %.2f", inMessages, messagesPowerMax)
+				}
+			}
 			b.Logf("worst region %s: %.2f of its floor, bound %.1f", at, worst, latencyBound)
 			if worst > latencyBound {
 				b.Errorf("a certificate of %s took %.2f times the round trip to the region that completes the quorum and two commits, bound %.1f", at, worst, latencyBound)
 			}
 		})
-	}
-	if len(points) > 1 {
-		first, last := points[0], points[len(points)-1]
-		slope := func(y func(point) float64) float64 {
-			return math.Log(y(last)/y(first)) / math.Log(last.n/first.n)
-		}
-		b.Logf("a checkpoint's cost grows with the number of regions to the power of %.2f in bytes and %.2f in messages (1 is linear)",
-			slope(func(p point) float64 { return p.bytes }), slope(func(p point) float64 { return p.messages }))
 	}
 }

@@ -86,6 +86,9 @@ type Node struct {
 	r     *Region
 	run   *proc.Node // nil while it is down
 	log   string     // path
+	// listen and flags are those of a node behind a relay; see Link.
+	listen string
+	flags  []string
 
 	stale   *client.Client
 	staleAt string // the URL that stale was made for
@@ -135,6 +138,15 @@ func FoundFederation(t testing.TB, o Options, names ...string) []*Region {
 	regions := newFederation(t, o, names...)
 	found(regions...)
 	return regions
+}
+
+// FoundLinked is [FoundFederation] with every node behind a relay.
+func FoundLinked(t testing.TB, o Options, names ...string) ([]*Region, *Links) {
+	t.Helper()
+	regions := newFederation(t, o, names...)
+	links := Link(t, regions...)
+	found(regions...)
+	return regions, links
 }
 
 func found(regions ...*Region) {
@@ -233,9 +245,11 @@ func (n *Node) StartUnready(flags ...string) {
 	if n.run != nil {
 		n.t.Fatalf("%s runs already", n.Name)
 	}
-	cfg := proc.Config{Binary: n.r.binary, Home: n.Home, Log: n.log, Flags: append(append([]string(nil), n.r.flags...), flags...)}
+	cfg := proc.Config{Binary: n.r.binary, Home: n.Home, Log: n.log, Listen: n.listen, Flags: append(append(append([]string(nil), n.r.flags...), n.flags...), flags...)}
 	if n.Ready.Address != "" {
-		cfg.Listen, _, _ = strings.Cut(n.Ready.Address, "/p2p/")
+		if n.listen == "" {
+			cfg.Listen, _, _ = strings.Cut(n.Ready.Address, "/p2p/")
+		}
 		cfg.HTTP = strings.TrimPrefix(n.Ready.HTTP, "http://")
 	}
 	run, err := proc.Start(cfg)
