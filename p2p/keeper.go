@@ -278,7 +278,7 @@ func (k *Keeper) run() {
 	defer tick.Stop()
 	exchange := time.NewTicker(k.cfg.ExchangeEvery)
 	defer exchange.Stop()
-	var saved time.Time
+	var saved, asked time.Time
 	for due := false; ; {
 		k.tend()
 		// At once where that may be: a region whose nodes are all killed soon after they met
@@ -286,7 +286,10 @@ func (k *Keeper) run() {
 		if time.Since(saved) >= k.cfg.SaveEvery && k.save() {
 			saved = time.Now()
 		}
-		due = due && !k.exchangeWithOne()
+		due = due || k.lacks() && time.Since(asked) >= k.cfg.ExchangeEvery/lackingFaster
+		if due && k.exchangeWithOne() {
+			due, asked = false, time.Now()
+		}
 		select {
 		case <-k.ctx.Done():
 			return
@@ -296,6 +299,36 @@ func (k *Keeper) run() {
 			due = true
 		}
 	}
+}
+
+// lackingFaster is how much more often a node asks around while it lacks connections: whom it
+// asked may not have known the others' addresses yet.
+const lackingFaster = 6
+
+// lacks says whether this node is without a connection that it wants to have.
+func (k *Keeper) lacks() bool {
+	self := k.net.self()
+	for _, p := range k.access.OwnRegion() {
+		if p != self && k.access.Role(p) == Voter && !k.net.connected(p) {
+			return true
+		}
+	}
+	if !k.reachesOut() {
+		return false
+	}
+	for _, region := range k.access.ForeignRegions() {
+		voters := k.access.ForeignVoters(region)
+		connected := 0
+		for _, p := range voters {
+			if k.net.connected(p) {
+				connected++
+			}
+		}
+		if connected < min(k.cfg.ForeignPerRegion, len(voters)) {
+			return true
+		}
+	}
+	return false
 }
 
 // save writes the address book if there is anything new in it, and tells whether there was.
