@@ -27,11 +27,10 @@ import (
 // unattestedFor is how long what must not be attested is watched.
 const unattestedFor = 3 * time.Second
 
-// Four regions of real processes: what one commits the others attest; a bundle is checked with every
+// It runs beside no other test, for the sake of small machines. Four regions of real processes: what one commits the others attest; a bundle is checked with every
 // node stopped; a region that signs two ledgers is found out by all, gets no votes any more, and its
 // own votes still count where another region is down.
 func TestFederationAttests(t *testing.T) {
-	t.Parallel()
 	f := proctest.FoundFederation(t, proctest.Options{Binary: built.bizra, Name: "fed"}, "a", "b", "c", "d")
 	a, c, d := f[0], f[2], f[3]
 	doc := readDocument(t, a.Document)

@@ -28,7 +28,6 @@ func attestedSoon(t *testing.T, a *workload.Agent, acked []workload.Acked) {
 // two, then all voters of one are killed. What is committed meanwhile is not attested where no
 // quorum talks, is lost nowhere, and is attested when the pieces are together again.
 func TestFederationInPieces(t *testing.T) {
-	t.Parallel()
 	f, links := proctest.FoundLinked(t, proctest.Options{Binary: built.bizra, Name: "pieces"}, "a", "b", "c", "d")
 	var record workload.Record
 	agents := make([]*workload.Agent, len(f))

@@ -58,7 +58,7 @@ func TestCertificateForAMemberThatEnds(t *testing.T) {
 	fed := testfed.New(1, 1)
 	r := testregion.New(t, fed, "a")
 	cert := r.Certify(r.Seal())
-	st := &state{watch: func() fsm.Observer { return nil }, onDocument: func(*federation.Document) {}}
+	st := &state{openStore: earth{}.OpenStore, watch: func() fsm.Observer { return nil }, onDocument: func(*federation.Document) {}}
 	o, err := st.open(t.TempDir(), "a", slog.New(slog.DiscardHandler), fed.Document)
 	if err != nil {
 		t.Fatal(err)

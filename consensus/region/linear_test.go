@@ -483,7 +483,7 @@ func (l *linearRun) faulty(rng *rand.Rand) {
 			l.fault(rng, kind)
 			l.faults[kind]++
 		}
-		if l.decided.Load() >= int64(l.target) && l.leads.Load() > linearLeaderChanges {
+		if l.decided.Load() >= int64(l.target) && l.leads.Load() > linearLeaderChanges && l.oneWay >= linearOneWayCuts {
 			return
 		}
 		if time.Now().After(limit) {
