@@ -55,7 +55,7 @@ func TestFederationInPieces(t *testing.T) {
 	links.Cut(f[:1], f[1:], true)
 	alone := unattested(0, "alone")
 	attestedSoon(t, agents[1], []workload.Acked{step(1, "without-a")})
-	heldOne := links.Held()
+	lostOne := links.Lost()
 	links.Cut(f[:1], f[1:], false)
 	from := time.Now()
 	attestedSoon(t, agents[0], alone)
@@ -66,13 +66,13 @@ func TestFederationInPieces(t *testing.T) {
 	for i := range f {
 		halves = append(halves, unattested(i, "half"))
 	}
-	heldTwo := links.Held()
+	lostTwo := links.Lost()
 	links.Cut(f[:2], f[2:], false)
 	for i := range f {
 		attestedSoon(t, agents[i], halves[i])
 	}
-	if heldOne == 0 || heldTwo <= heldOne {
-		t.Errorf("nothing came to the cuts: %d and %d bytes", heldOne, heldTwo-heldOne)
+	if lostOne == 0 || lostTwo <= lostOne {
+		t.Errorf("nothing was lost in the cuts: %d and %d datagrams", lostOne, lostTwo-lostOne)
 	}
 
 	for _, v := range f[3].Voters {
