@@ -32,8 +32,10 @@ func (w *World) Submit(ctx context.Context, n *Node) (fsm.Receipt, error) {
 	switch {
 	case err != nil:
 		return fsm.Receipt{}, fmt.Errorf("sim: submit at %s: %w", n.Name(), err)
-	case o.Reject != nil || !o.Receipt.Accepted():
-		return o.Receipt, fmt.Errorf("sim: submit at %s: refused: %v %v %s", n.Name(), o.Reject, o.Receipt.Code, o.Receipt.Reason)
+	case o.Reject != nil:
+		return o.Receipt, fmt.Errorf("sim: submit at %s: %w", n.Name(), o.Reject)
+	case !o.Receipt.Accepted():
+		return o.Receipt, fmt.Errorf("sim: submit at %s: refused: %v %s", n.Name(), o.Receipt.Code, o.Receipt.Reason)
 	}
 	if n.lies.Load() != nil {
 		return o.Receipt, nil // a liar acknowledges what it likes

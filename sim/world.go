@@ -74,7 +74,8 @@ func New(ctx context.Context, cfg Config) (w *World, err error) {
 			return w, err
 		}
 	}
-	return w, w.Await(ctx, "every region to be founded and its nodes to be ready", w.ready)
+	err = w.Await(ctx, "every region to be founded and its nodes to be ready", w.ready)
+	return w, err
 }
 
 // addresses gives each voter of a document one; where it is, the network knows.
