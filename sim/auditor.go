@@ -28,11 +28,14 @@ type Auditor struct {
 	alarms    map[attest.AlarmKind]map[string]int // by whom they are about
 	accepted  []accepted
 	counts    Counts
-	observe   func(n *Node, res *fsm.Result, l *attest.Learned) // of a benchmark
+	observe   observer
 
 	// What the auditor has re-executed itself, of Audit alone.
 	replicas map[string]*fsm.Machine
 }
+
+// observer is told what the nodes tell the auditor: a result, or else a certificate.
+type observer func(n *Node, res *fsm.Result, l *attest.Learned)
 
 type certified struct{ note, body []byte }
 
@@ -63,11 +66,11 @@ func (a *Auditor) watch(n *Node) node.Watch {
 			if res.Seal != nil {
 				a.seal(n, res.Seal)
 			}
-			a.observe(n, res, nil)
+			a.observed()(n, res, nil)
 		},
 		Learned: func(l attest.Learned) {
 			a.certificate(n, l)
-			a.observe(n, nil, &l)
+			a.observed()(n, nil, &l)
 		},
 		Alarm: func(alarm attest.Alarm) {
 			a.mu.Lock()
@@ -78,6 +81,19 @@ func (a *Auditor) watch(n *Node) node.Watch {
 			a.alarms[alarm.Kind][alarm.Region]++
 		},
 	}
+}
+
+// watchAll has an observer be told from now on.
+func (a *Auditor) watchAll(o observer) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.observe = o
+}
+
+func (a *Auditor) observed() observer {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.observe
 }
 
 // Broken is what was found so far, nil if every promise holds.

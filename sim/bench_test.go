@@ -126,9 +126,7 @@ func (s *spread) run(ctx context.Context, dir string, seals int) error {
 	defer func() { _ = w.Close() }()
 	s.regions = w.Regions()
 	<-time.After(15 * time.Second) // connected, and the first seals certified
-	w.Auditor.mu.Lock()
-	w.Auditor.observe = s.observe
-	w.Auditor.mu.Unlock()
+	w.Auditor.watchAll(s.observe)
 	tap = s.tap(w)
 	for range seals {
 		for _, r := range s.regions {
