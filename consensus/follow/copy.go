@@ -256,7 +256,7 @@ func (c *Copy) rewritten(fork *forked) error {
 	r := &Refused{Origin: c.region, Index: fork.at, Code: RefusedRewritten, Detail: cut(fork.Error()), Err: fork, Agreeing: fork.agreeing, Peers: fork.peers}
 	c.note(func(st *CopyStatus) { st.Blame = r })
 	c.set.cfg.OnRefused(r)
-	return fmt.Errorf("the region has rewritten its ledger, and what this copy has was voted for: it is kept: %s", fork.err.Error())
+	return fmt.Errorf("the region has rewritten its ledger, and what this copy has was voted for: it is kept: %w", fork.err)
 }
 
 // open opens the replica, after discarding it or checking it where that is due.
