@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -104,15 +105,15 @@ func (s *spread) tap(w *World) func(from, to peer.ID, proto protocol.ID, data []
 
 // run has every region seal some times.
 func (s *spread) run(ctx context.Context, dir string, seals int) error {
-	var tap func(from, to peer.ID, proto protocol.ID, data []byte)
+	var tap atomic.Pointer[func(from, to peer.ID, proto protocol.ID, data []byte)]
 	cfg := Config{Dir: dir, Regions: len(s.places), Latency: func(from, to string) time.Duration {
 		if from == to {
 			return near
 		}
 		return s.matrix.OneWay(s.byName[from], s.byName[to])
 	}, Tap: func(from, to peer.ID, proto protocol.ID, data []byte) {
-		if tap != nil {
-			tap(from, to, proto, data)
+		if t := tap.Load(); t != nil {
+			(*t)(from, to, proto, data)
 		}
 	}, Change: func(d *federation.Document) {
 		for i, r := range d.Regions {
@@ -127,7 +128,8 @@ func (s *spread) run(ctx context.Context, dir string, seals int) error {
 	s.regions = w.Regions()
 	<-time.After(15 * time.Second) // connected, and the first seals certified
 	w.Auditor.watchAll(s.observe)
-	tap = s.tap(w)
+	count := s.tap(w)
+	tap.Store(&count)
 	for range seals {
 		for _, r := range s.regions {
 			if w.Leader(r) == nil {
