@@ -11,7 +11,7 @@ LDFLAGS := -X main.version=$(VERSION)
 # A package that takes longer than this hangs.
 TEST_TIMEOUT ?= 15m
 # What runs more than one goroutine on purpose. RACE_PACKAGES=./... takes all.
-RACE_PACKAGES ?= $(foreach d,p2p consensus gossip node api client fsm/store internal/faults,$(if $(wildcard $(d)),./$(d)/...))
+RACE_PACKAGES ?= $(foreach d,p2p consensus gossip/members gossip/patterns node api client fsm/store internal/faults,$(if $(wildcard $(d)),./$(d)/...))
 # How many file system calls of a node's run `make faults` lets fail, one a run.
 FAULTS ?= 150
 # How long each fuzz target runs.
@@ -53,6 +53,7 @@ faults: ## Fail or kill a node at some of its file system calls, and look for wh
 .PHONY: race
 race: ## Run the tests of what is concurrent under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -timeout $(TEST_TIMEOUT) $(RACE_PACKAGES)
+	@GO='$(GO)' tools/race-each.sh ./gossip $(TEST_TIMEOUT)
 
 .PHONY: lint
 lint: ## Run golangci-lint and the determinism analyzer
