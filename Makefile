@@ -10,7 +10,7 @@ LDFLAGS := -X main.version=$(VERSION)
 
 # A package that takes longer than this hangs.
 TEST_TIMEOUT ?= 15m
-# What runs more than one goroutine on purpose. RACE_PACKAGES=./... takes all.
+# What runs more than one goroutine on purpose; gossip itself is run beside it, see tools/race-each.sh.
 RACE_PACKAGES ?= $(foreach d,p2p consensus gossip/members gossip/patterns node api client fsm/store internal/faults,$(if $(wildcard $(d)),./$(d)/...))
 # How many file system calls of a node's run `make faults` lets fail, one a run.
 FAULTS ?= 150
