@@ -119,6 +119,7 @@ func (n *Node) heard(payload []byte) {
 func (n *Node) announce(t attest.Topic, data []byte) error {
 	kinds := map[string]gossip.Kind{attest.TopicCheckpoints: gossip.Checkpoints, attest.TopicVotes: gossip.Votes,
 		attest.TopicCertificates: gossip.Certificates, attest.TopicEvidence: gossip.Evidence}
+	n.cfg.Watch.Said(t)
 	until := time.Now().Add(announceFor)
 	if t.Name == attest.TopicEvidence {
 		until = time.Now().Add(evidenceFor)

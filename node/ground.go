@@ -50,6 +50,7 @@ type Watch struct {
 	Applied func(res *fsm.Result)  // of the region's own Raft
 	Learned func(l attest.Learned) // a certificate, verified
 	Alarm   func(a attest.Alarm)   // of attestation
+	Said    func(t attest.Topic)   // to everybody, of attestation: about to be
 }
 
 func (w Watch) withDefaults() Watch {
@@ -58,6 +59,9 @@ func (w Watch) withDefaults() Watch {
 	}
 	if w.Learned == nil {
 		w.Learned = func(attest.Learned) {}
+	}
+	if w.Said == nil {
+		w.Said = func(attest.Topic) {}
 	}
 	if w.Alarm == nil {
 		w.Alarm = func(attest.Alarm) {}

@@ -117,6 +117,13 @@ func (a *Auditor) Alarms(kind attest.AlarmKind, region string) int {
 	return a.alarms[kind][region]
 }
 
+// accept remembers a proof that a region has acknowledged: it is never lost.
+func (a *Auditor) accept(x accepted) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.accepted = append(a.accepted, x)
+}
+
 // Certified is how many entries of a region the newest certificate covers that any node has learned of.
 func (a *Auditor) Certified(region string) (newest int64) {
 	a.mu.Lock()

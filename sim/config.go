@@ -9,6 +9,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 
+	"github.com/bizra/bizra/consensus/attest"
 	"github.com/bizra/bizra/consensus/region"
 	"github.com/bizra/bizra/fsm/federation"
 )
@@ -29,6 +30,14 @@ type Config struct {
 	Regions int // 4; they are called a, b, c, …, of more than 26 r000, r001, …
 	Voters  int // of each region, 3
 	Members int // of each region, none
+	// Nodes, if set, are all: those that do not vote are shared out among the regions as evenly
+	// as may be, and Members is not read.
+	Nodes int
+
+	// Seed draws what is drawn: topology, keys, workload.
+	Seed uint64
+	// Memo has identical checks and copies of many nodes computed once; see [Simulate].
+	Memo bool
 
 	// Latency is the time that bytes take one way between two regions, or inside of one where
 	// they are the same; 50 ms, inside 1 ms.
@@ -37,12 +46,17 @@ type Config struct {
 	Change func(*federation.Document)
 	// Raft's times; the node's defaults. SealInterval is how often there is a checkpoint.
 	Raft region.Config
+	// SealEvery, if set, is the SealInterval of each region, by its place in the document.
+	SealEvery func(region int) time.Duration
 	// Dir is an empty folder for the small files of the nodes' homes. Required.
 	Dir string
 	// Tap, if set, is shown what is written to the network; it must be quick and keep nothing.
 	Tap func(from, to peer.ID, proto protocol.ID, data []byte)
 
 	Logger *slog.Logger // of the nodes; nowhere
+
+	started func()                        // called for each node that New has started
+	said    func(n *Node, t attest.Topic) // what a node is about to say to everybody
 }
 
 func (c Config) withDefaults() Config {
@@ -51,6 +65,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Voters == 0 {
 		c.Voters = 3
+	}
+	if c.SealEvery == nil {
+		c.SealEvery = func(int) time.Duration { return c.Raft.SealInterval }
 	}
 	if c.Latency == nil {
 		c.Latency = func(from, to string) time.Duration {
@@ -65,6 +82,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Tap == nil {
 		c.Tap = func(peer.ID, peer.ID, protocol.ID, []byte) {}
+	}
+	if c.started == nil {
+		c.started = func() {}
+	}
+	if c.said == nil {
+		c.said = func(*Node, attest.Topic) {}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -82,6 +105,22 @@ func (c Config) validate() error {
 		return fmt.Errorf("sim: Voters is %d: from 1 to %d", c.Voters, VotersMax)
 	case c.Members < 0 || c.Members > MembersMax:
 		return fmt.Errorf("sim: Members is %d: from 0 to %d", c.Members, MembersMax)
+	case c.Nodes != 0 && (c.Nodes < c.Regions*c.Voters || c.Nodes > c.Regions*(c.Voters+MembersMax)):
+		return fmt.Errorf("sim: Nodes is %d: with %d regions of %d voters from %d to %d", c.Nodes, c.Regions, c.Voters,
+			c.Regions*c.Voters, c.Regions*(c.Voters+MembersMax))
 	}
 	return nil
+}
+
+// members is how many nodes of a region do not vote.
+func (c Config) members(region int) int {
+	if c.Nodes == 0 {
+		return c.Members
+	}
+	rest := c.Nodes - c.Regions*c.Voters
+	n := rest / c.Regions
+	if region < rest%c.Regions {
+		n++
+	}
+	return n
 }

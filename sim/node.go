@@ -45,6 +45,7 @@ type Node struct {
 	host    *memnet.Host // while it is up
 	mount   *mount
 	running *node.Node
+	starts  int
 	lies    atomic.Pointer[Liar] // nil of an honest node
 	ended   sync.WaitGroup       // programs of crashed nodes that still run down
 }
@@ -61,14 +62,16 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("sim: start %s: it is up", n.Name())
 	}
 	n.ended.Wait()
+	n.starts++
 	n.mount = &mount{disk: n.disk}
 	g := &ground{node: n, mount: n.mount}
 	raft := n.world.cfg.Raft
+	raft.SealInterval = n.world.cfg.SealEvery(n.world.numbers[n.Region])
 	raft.OpenLog = func(dir string) (region.LogBacking, error) { // region syncs the folder
 		return &raftLog{n.disk.log, g.mount, n}, errors.Join(g.mount.check(), os.MkdirAll(dir, 0o700))
 	}
 	raft.FreeBytes = func(string) (int64, error) { return freeBytes, nil }
-	n.running, err = node.Start(ctx, node.Config{Home: n.dir, Version: "sim", Raft: raft, Ground: g, Watch: n.world.Auditor.watch(n), Log: n.world.cfg.Logger})
+	n.running, err = node.Start(ctx, node.Config{Home: n.dir, Version: "sim", Raft: raft, Ground: g, Watch: n.world.watch(n), Log: n.world.cfg.Logger})
 	if err != nil {
 		return fmt.Errorf("sim: start %s: %w", n.Name(), err)
 	}

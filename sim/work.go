@@ -40,26 +40,28 @@ func (w *World) Submit(ctx context.Context, n *Node) (fsm.Receipt, error) {
 	if n.lies.Load() != nil {
 		return o.Receipt, nil // a liar acknowledges what it likes
 	}
-	w.Auditor.mu.Lock()
-	defer w.Auditor.mu.Unlock()
-	w.Auditor.accepted = append(w.Auditor.accepted, accepted{n.Region, o.Receipt.Index, o.Receipt.Digest})
+	w.Auditor.accept(accepted{n.Region, o.Receipt.Index, o.Receipt.Digest})
 	return o.Receipt, nil
 }
 
 // open signs and hands over the proof that opens a session.
 func (w *World) open(ctx context.Context, n *Node, session string, change ...func(*pci.Draft)) (link.Outcome, error) {
-	agent := w.agents[n.Region]
-	if agent == nil {
-		agent = w.Fed.Agent("agent-of-"+n.Region, 0)
-		w.agents[n.Region] = agent
-	}
-	agent.NowMillis = time.Now().UnixMilli()
-	proof := agent.Sign("session.open", map[string]any{"region": n.Region, "session": session}, "", change...)
-	outcomes, err := n.running.Submit(ctx, [][]byte{proof.Canonical()})
+	outcomes, err := n.running.Submit(ctx, [][]byte{w.opening(n.Region, session, change...)})
 	if err != nil {
 		return link.Outcome{}, err
 	}
 	return outcomes[0], nil
+}
+
+// opening signs the proof that opens a session.
+func (w *World) opening(region, session string, change ...func(*pci.Draft)) []byte {
+	agent := w.agents[region]
+	if agent == nil {
+		agent = w.Fed.Agent("agent-of-"+region, 0)
+		w.agents[region] = agent
+	}
+	agent.NowMillis = time.Now().UnixMilli()
+	return agent.Sign("session.open", map[string]any{"region": region, "session": session}, "", change...).Canonical()
 }
 
 // Attested says whether an entry of a region is covered by a certificate that so many of the

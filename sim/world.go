@@ -12,8 +12,10 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/bizra/bizra/consensus/attest"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/internal/testfed"
+	"github.com/bizra/bizra/node"
 	"github.com/bizra/bizra/pci"
 	"github.com/bizra/bizra/sim/memnet"
 )
@@ -28,6 +30,7 @@ type World struct {
 	net     *memnet.Network
 	regions map[string][]*Node // voters first
 	names   []string           // of the regions, in the document's order
+	numbers map[string]int     // their places in it
 	home    map[peer.ID]string // region
 	agents  map[string]*testfed.Signer
 	proofs  int
@@ -43,7 +46,7 @@ func New(ctx context.Context, cfg Config) (w *World, err error) {
 		return nil, err
 	}
 	w = &World{cfg: cfg, regions: make(map[string][]*Node), home: make(map[peer.ID]string), agents: make(map[string]*testfed.Signer),
-		slow: make(map[string]time.Duration)}
+		numbers: make(map[string]int), slow: make(map[string]time.Duration)}
 	w.Fed = testfed.New(cfg.Regions, cfg.Voters, testfed.Open, testfed.Lenient, addresses, cfg.Change)
 	w.Auditor = newAuditor(w)
 	if w.net, err = memnet.New(memnet.Config{Latency: w.latency, Tap: cfg.Tap}); err != nil {
@@ -55,14 +58,14 @@ func New(ctx context.Context, cfg Config) (w *World, err error) {
 			w = nil
 		}
 	}()
-	for _, r := range w.Fed.Document.Regions {
-		w.names = append(w.names, r.Name)
+	for number, r := range w.Fed.Document.Regions {
+		w.names, w.numbers[r.Name] = append(w.names, r.Name), number
 		for i, k := range w.Fed.Nodes[r.Name] {
 			if err := w.add(r.Name, i, true, k); err != nil {
 				return w, err
 			}
 		}
-		for i := range cfg.Members {
+		for i := range cfg.members(number) {
 			k := testfed.Key(fmt.Sprintf("%s-member-%d", r.Name, i))
 			if err := w.add(r.Name, cfg.Voters+i, false, k); err != nil {
 				return w, err
@@ -70,9 +73,10 @@ func New(ctx context.Context, cfg Config) (w *World, err error) {
 		}
 	}
 	for _, n := range w.All() {
-		if err := n.Start(ctx); err != nil {
+		if err := errors.Join(ctx.Err(), n.Start(ctx)); err != nil {
 			return w, err
 		}
+		cfg.started()
 	}
 	err = w.Await(ctx, "every region to be founded and its nodes to be ready", w.ready)
 	return w, err
@@ -106,6 +110,13 @@ func (w *World) add(region string, index int, votes bool, key *pci.PrivateKey) e
 		return nil
 	}
 	return os.WriteFile(filepath.Join(n.dir, foundingFile), nil, 0o600)
+}
+
+// watch is what a node tells of itself.
+func (w *World) watch(n *Node) node.Watch {
+	watch := w.Auditor.watch(n)
+	watch.Said = func(t attest.Topic) { w.cfg.said(n, t) }
+	return watch
 }
 
 // Close stops every node and waits for it.
