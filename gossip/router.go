@@ -54,6 +54,7 @@ type Router struct {
 	seenListeners uint64        // of listeners, by run
 	distinct      atomic.Uint64 // messages heard so far, each once
 	scores        atomic.Pointer[map[peer.ID]*pubsub.PeerScoreSnapshot]
+	counts        copies
 
 	handlers [kinds]Handler // set before Start
 
@@ -99,6 +100,7 @@ func New(h host.Host, access *p2p.Access, cfg Config) (*Router, error) {
 	r.known.known = newKnown()
 	r.relayed.limits = make(map[relayKey]*rate.Limiter)
 	r.metrics = newMetrics(r)
+	r.counts.topic = Topic{Kind: Certificates}.name(cfg.Federation)
 	if err := r.open(); err != nil {
 		cancel()
 		if r.server != nil {

@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"sync/atomic"
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
@@ -13,8 +14,27 @@ type tracer struct{ r *Router }
 
 var _ pubsub.RawTracer = tracer{}
 
+// Copies counts what the spread of certificates costs a node.
+type Copies struct {
+	Received   uint64 // copies of certificates
+	Duplicates uint64 // of those, had already
+}
+
+type copies struct {
+	topic              string
+	copies, duplicates atomic.Uint64
+}
+
+// Certificates counts the copies of certificates that this node received.
+func (r *Router) Certificates() Copies {
+	return Copies{Received: r.counts.copies.Load(), Duplicates: r.counts.duplicates.Load()}
+}
+
 func (t tracer) DuplicateMessage(m *pubsub.Message) {
 	t.r.metrics.duplicates.Inc()
+	if m.GetTopic() == t.r.counts.topic {
+		t.r.counts.duplicates.Add(1)
+	}
 	t.r.standings.mu.Lock()
 	defer t.r.standings.mu.Unlock()
 	if s := t.r.standings.byPeer[m.ReceivedFrom]; s != nil {
@@ -44,7 +64,15 @@ func (t tracer) SendRPC(rpc *pubsub.RPC, _ peer.ID) {
 	t.r.metrics.sent.Add(float64(len(rpc.Publish)))
 }
 
-func (t tracer) RecvRPC(rpc *pubsub.RPC)                              { t.r.metrics.received.Add(float64(len(rpc.Publish))) }
+func (t tracer) RecvRPC(rpc *pubsub.RPC) {
+	t.r.metrics.received.Add(float64(len(rpc.Publish)))
+	for _, m := range rpc.Publish {
+		if m.GetTopic() == t.r.counts.topic {
+			t.r.counts.copies.Add(1)
+		}
+	}
+}
+
 func (t tracer) Graft(peer.ID, string)                                { t.r.metrics.grafts.Inc() }
 func (t tracer) Prune(peer.ID, string)                                { t.r.metrics.prunes.Inc() }
 func (t tracer) ValidateMessage(*pubsub.Message)                      {}

@@ -66,6 +66,9 @@ func (n *Node) startGossip(context.Context) (err error) {
 	return nil
 }
 
+// CertificateCopies counts the copies of certificates that gossip has brought this node.
+func (n *Node) CertificateCopies() gossip.Copies { return n.hears.router.Certificates() }
+
 func (n *Node) leads() bool {
 	r := n.region.Load()
 	return r != nil && r.IsLeader()

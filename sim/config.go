@@ -34,10 +34,11 @@ type Config struct {
 	// as may be, and Members is not read.
 	Nodes int
 
-	// Seed draws what is drawn: topology, keys, workload.
-	Seed uint64
 	// Memo has identical checks and copies of many nodes computed once; see [Simulate].
 	Memo bool
+
+	// Seed draws the keys of the federation, and so who is connected with whom; 0 is a seed too.
+	Seed uint64
 
 	// Latency is the time that bytes take one way between two regions, or inside of one where
 	// they are the same; 50 ms, inside 1 ms.
@@ -124,3 +125,6 @@ func (c Config) members(region int) int {
 	}
 	return n
 }
+
+// draw is the label by which a key is drawn from the seed.
+func (c Config) draw(label string) string { return fmt.Sprintf("seed-%d-%s", c.Seed, label) }

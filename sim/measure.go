@@ -18,8 +18,8 @@ import (
 // SIM.md counts a commit as a round trip to the nearest majority of the region's own voters.
 const localCommit = 2 * near
 
-// measure is what is measured of a world while its workload runs.
-type measure struct {
+// measures are what is measured of a world while its workload runs.
+type measures struct {
 	world   *World
 	numbers map[*Node]int
 	began   time.Time
@@ -45,12 +45,12 @@ type arrivals struct {
 	count int // of those that know
 }
 
-func newMeasure() *measure {
-	return &measure{numbers: map[*Node]int{}, said: map[string]said{}, sealed: map[string]map[int64]time.Time{}, spread: map[string]map[int64]*arrivals{}}
+func newMeasures() *measures {
+	return &measures{numbers: map[*Node]int{}, said: map[string]said{}, sealed: map[string]map[int64]time.Time{}, spread: map[string]map[int64]*arrivals{}}
 }
 
 // begin measures a world from now on.
-func (m *measure) begin(w *World) {
+func (m *measures) begin(w *World) {
 	m.world, m.began = w, time.Now()
 	for i, n := range w.All() {
 		m.numbers[n] = i
@@ -60,9 +60,9 @@ func (m *measure) begin(w *World) {
 }
 
 // end stops counting the traffic; what is learned is noted on.
-func (m *measure) end() { m.traffic.counting.Store(false) }
+func (m *measures) end() { m.traffic.counting.Store(false) }
 
-func (m *measure) observe(n *Node, res *fsm.Result, l *attest.Learned) {
+func (m *measures) observe(n *Node, res *fsm.Result, l *attest.Learned) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if res != nil && res.Seal != nil {
@@ -84,7 +84,7 @@ func (m *measure) observe(n *Node, res *fsm.Result, l *attest.Learned) {
 }
 
 // heard notes when a certificate sets out.
-func (m *measure) heard(n *Node, t attest.Topic) {
+func (m *measures) heard(n *Node, t attest.Topic) {
 	if t.Name != attest.TopicCertificates {
 		return
 	}
@@ -107,7 +107,7 @@ func note[T any](of map[string]map[int64]T, region string, size int64, make1 fun
 }
 
 // certificates counts those that were formed while it was measured.
-func (m *measure) certificates() (count int) {
+func (m *measures) certificates() (count int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, of := range m.spread {
@@ -118,7 +118,7 @@ func (m *measure) certificates() (count int) {
 
 // everywhere says whether every node that has been up all the time knows the newest certificate of
 // each region that has one. A node that came back hears of the next one.
-func (m *measure) everywhere() bool {
+func (m *measures) everywhere() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, of := range m.spread {
@@ -137,7 +137,7 @@ func (m *measure) everywhere() bool {
 }
 
 // settleUp gives each node that has skipped a certificate the time of the one after, which covers it.
-func (m *measure) settleUp() {
+func (m *measures) settleUp() {
 	for _, of := range m.spread {
 		sizes := sizesOf(of)
 		for s := len(sizes) - 2; s >= 0; s-- {
@@ -160,7 +160,7 @@ func sizesOf[T any](of map[int64]T) (sizes []int64) {
 }
 
 // attestedAt is when the first certificate that covers an entry was known, false if there is none.
-func (m *measure) attestedAt(region string, index int64) (at time.Time, ok bool) {
+func (m *measures) attestedAt(region string, index int64) (at time.Time, ok bool) {
 	for _, size := range sizesOf(m.spread[region]) {
 		if size > index {
 			return m.spread[region][size].first, true

@@ -99,7 +99,7 @@ type pairs struct {
 }
 
 // pairs are those of all certificates and nodes, but the ones that put them together.
-func (m *measure) pairs(l latencies) (p pairs) {
+func (m *measures) pairs(l latencies) (p pairs) {
 	byNumber := make([]*Node, len(m.numbers))
 	for n, i := range m.numbers {
 		byNumber[i] = n
@@ -169,7 +169,7 @@ func curve(took []time.Duration, missing int) (points []report.Point) {
 }
 
 // regions tells of each region that has certificates, and how long those took.
-func (m *measure) regions(l latencies, count int) (list []report.Region, all report.Timing) {
+func (m *measures) regions(l latencies, count int) (list []report.Region, all report.Timing) {
 	var took, limits []time.Duration
 	var ratios []float64
 	for _, name := range l.names {

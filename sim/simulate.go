@@ -80,7 +80,7 @@ func Simulate(ctx context.Context, plan Plan, progress func(Progress)) (*report.
 type run struct {
 	plan     Plan
 	ended    func() error // why the run is to end, nil while it may go on
-	measure  *measure
+	measure  *measures
 	work     *work
 	world    *World
 	started  time.Time // virtual
@@ -95,7 +95,7 @@ type run struct {
 }
 
 func newRun(plan Plan, ended func() error) *run {
-	r := &run{plan: plan, ended: ended, measure: newMeasure(), standing: make([]standing, len(plan.Faults))}
+	r := &run{plan: plan, ended: ended, measure: newMeasures(), standing: make([]standing, len(plan.Faults))}
 	for _, f := range plan.Faults {
 		r.faults = append(r.faults, report.Fault{Name: f.Fault.Name()})
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/bizra/bizra/consensus/link"
 	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/fsm/federation"
+	"github.com/bizra/bizra/internal/testfed"
 	"github.com/bizra/bizra/p2p"
 	"github.com/bizra/bizra/pci"
 )
@@ -58,6 +59,7 @@ func (w *World) opening(region, session string, change ...func(*pci.Draft)) []by
 	agent := w.agents[region]
 	if agent == nil {
 		agent = w.Fed.Agent("agent-of-"+region, 0)
+		agent.Key = testfed.Key(w.cfg.draw("agent-of-" + region))
 		w.agents[region] = agent
 	}
 	agent.NowMillis = time.Now().UnixMilli()

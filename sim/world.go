@@ -47,7 +47,7 @@ func New(ctx context.Context, cfg Config) (w *World, err error) {
 	}
 	w = &World{cfg: cfg, regions: make(map[string][]*Node), home: make(map[peer.ID]string), agents: make(map[string]*testfed.Signer),
 		numbers: make(map[string]int), slow: make(map[string]time.Duration)}
-	w.Fed = testfed.New(cfg.Regions, cfg.Voters, testfed.Open, testfed.Lenient, addresses, cfg.Change)
+	w.Fed = testfed.NewDrawn(cfg.draw(""), cfg.Regions, cfg.Voters, testfed.Open, testfed.Lenient, addresses, cfg.Change)
 	w.Auditor = newAuditor(w)
 	if w.net, err = memnet.New(memnet.Config{Latency: w.latency, Tap: cfg.Tap}); err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func New(ctx context.Context, cfg Config) (w *World, err error) {
 			}
 		}
 		for i := range cfg.members(number) {
-			k := testfed.Key(fmt.Sprintf("%s-member-%d", r.Name, i))
+			k := testfed.Key(cfg.draw(fmt.Sprintf("%s-member-%d", r.Name, i)))
 			if err := w.add(r.Name, cfg.Voters+i, false, k); err != nil {
 				return w, err
 			}

@@ -24,6 +24,18 @@ type Federation struct {
 	Nodes     map[string][]*pci.PrivateKey // by region, in the order of its voters
 }
 
+// RegionNames are the names of the regions of a federation of so many: a, b, c, …, of more than 26 r000, r001, ….
+func RegionNames(regions int) []string {
+	names := make([]string, regions)
+	for i := range names {
+		names[i] = string(rune('a' + i))
+		if regions > 26 {
+			names[i] = fmt.Sprintf("r%03d", i)
+		}
+	}
+	return names
+}
+
 // Key draws a key from a label; equal labels give equal keys.
 func Key(label string) *pci.PrivateKey {
 	return pci.NewKeyFromSeed(sha256.Sum256([]byte("testfed:" + label)))
@@ -38,22 +50,23 @@ func Constitution(yaml string) constitution.Constitution {
 	return *c
 }
 
-// New makes a federation of the regions a, b, c, … (of more than 26: r000, r001, …) with so many voters each.
+// New makes a federation of so many regions ([RegionNames]) with so many voters each.
 // Its constitution has the default's numbers, but no rules, which take some 30 ms to compile: see [DefaultRules].
 func New(regions, voters int, change ...func(*federation.Document)) *Federation {
+	return NewDrawn("", regions, voters, change...)
+}
+
+// NewDrawn is [New] with keys that are drawn from a label besides.
+func NewDrawn(label string, regions, voters int, change ...func(*federation.Document)) *Federation {
 	f := &Federation{Document: &federation.Document{Version: 1, Name: "test", Constitution: Constitution("version: 2")},
 		LogKeys: map[string]*pci.PrivateKey{}, Cosign: map[string]*pci.PrivateKey{}, Operators: map[string]*pci.PrivateKey{},
 		Nodes: map[string][]*pci.PrivateKey{}}
-	for i := range regions {
-		name := string(rune('a' + i))
-		if regions > 26 {
-			name = fmt.Sprintf("r%03d", i)
-		}
-		f.LogKeys[name], f.Cosign[name], f.Operators[name] = Key(name+"-log"), Key(name+"-cosign"), Key(name+"-operator")
+	for _, name := range RegionNames(regions) {
+		f.LogKeys[name], f.Cosign[name], f.Operators[name] = Key(label+name+"-log"), Key(label+name+"-cosign"), Key(label+name+"-operator")
 		r := federation.Region{Name: name, LogKey: f.LogKeys[name].Public(), CosignKey: f.Cosign[name].Public(),
 			Operators: []federation.Key{f.Operators[name].Public()}}
 		for v := range voters {
-			k := Key(fmt.Sprintf("%s-%d", name, v+1))
+			k := Key(fmt.Sprintf("%s%s-%d", label, name, v+1))
 			f.Nodes[name] = append(f.Nodes[name], k)
 			r.Voters = append(r.Voters, federation.Voter{Name: fmt.Sprintf("%s-%d", name, v+1), NodeKey: k.Public()})
 		}
