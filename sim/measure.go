@@ -11,6 +11,7 @@ import (
 
 	"github.com/bizra/bizra/consensus/attest"
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/gossip"
 	"github.com/bizra/bizra/p2p"
 	"github.com/bizra/bizra/sim/report"
 )
@@ -24,6 +25,7 @@ type measures struct {
 	numbers map[*Node]int
 	began   time.Time
 	traffic traffic
+	copies  gossip.Copies // of certificates, when it began; in the end, since then
 
 	mu     sync.Mutex
 	said   map[string]said                // the last certificate that a region published
@@ -56,11 +58,28 @@ func (m *measures) begin(w *World) {
 		m.numbers[n] = i
 	}
 	m.traffic.counting.Store(true)
+	m.copies = w.copies()
 	w.Auditor.watchAll(m.observe)
 }
 
 // end stops counting the traffic; what is learned is noted on.
-func (m *measures) end() { m.traffic.counting.Store(false) }
+func (m *measures) end() {
+	m.traffic.counting.Store(false)
+	is := m.world.copies()
+	// What a node counted before it went down is not among them.
+	m.copies = gossip.Copies{Received: is.Received - min(is.Received, m.copies.Received), Duplicates: is.Duplicates - min(is.Duplicates, m.copies.Duplicates)}
+}
+
+// copies sums up what the nodes that are up have counted.
+func (w *World) copies() (sum gossip.Copies) {
+	for _, n := range w.All() {
+		if up := n.Running(); up != nil {
+			c := up.CertificateCopies()
+			sum.Received, sum.Duplicates = sum.Received+c.Received, sum.Duplicates+c.Duplicates
+		}
+	}
+	return sum
+}
 
 func (m *measures) observe(n *Node, res *fsm.Result, l *attest.Learned) {
 	m.mu.Lock()
@@ -128,7 +147,7 @@ func (m *measures) everywhere() bool {
 			continue
 		}
 		for n, i := range m.numbers {
-			if n.running != nil && n.starts == 1 && !newest.known[i] {
+			if n.Running() != nil && n.starts == 1 && !newest.known[i] {
 				return false
 			}
 		}
@@ -200,7 +219,8 @@ func (t *traffic) messages() (sum int64) {
 }
 
 // report fills in what was counted.
-func (t *traffic) report(nodes int) (r report.Traffic) {
+func (m *measures) report(nodes, certificates int) (r report.Traffic) {
+	t := &m.traffic
 	var bytes int64
 	for i := range t.of {
 		p := report.Protocol{Name: "other", Messages: t.of[i].messages.Load(), Bytes: t.of[i].bytes.Load()}
@@ -213,13 +233,20 @@ func (t *traffic) report(nodes int) (r report.Traffic) {
 		bytes += p.Bytes
 	}
 	r.MessagesPerNode, r.BytesPerNode = float64(t.messages())/float64(nodes), float64(bytes)/float64(nodes)
+	r.Copies, r.Duplicates = int64(m.copies.Received), int64(m.copies.Duplicates) //nolint:gosec // counts of one run
+	if certificates > 0 {
+		r.CopiesPerNodeCertificate = float64(r.Copies) / float64(nodes*certificates)
+	}
+	if delivered := r.Copies - r.Duplicates; delivered > 0 {
+		r.DuplicatesPerDelivery = float64(r.Duplicates) / float64(delivered)
+	}
 	return r
 }
 
 // routers counts the GossipSub routers that run: one in each node that is up.
 func (w *World) routers() (count int) {
 	for _, n := range w.All() {
-		if n.running != nil {
+		if n.Running() != nil {
 			count++
 		}
 	}

@@ -25,6 +25,8 @@ const (
 type Plan struct {
 	Name   string // of the scenario
 	Config Config
+	// Placement is where the regions are; by the seed. It is not used where Config.Latency is set.
+	Placement *Placement
 	Work   Workload
 	Faults []Planned
 	Expect Expect
@@ -55,6 +57,22 @@ type Planned struct {
 type Expect struct {
 	Broken string // the invariant that must be found broken
 	Stall  bool   // that what was committed is not attested while the faults last
+}
+
+// placed puts the regions of a plan somewhere.
+func (p Plan) placed() (Plan, error) {
+	if p.Config.Latency != nil {
+		p.Placement = nil
+		return p, nil
+	}
+	if p.Placement == nil {
+		var err error
+		if p.Placement, err = NewPlacement(p.Config.withDefaults().Regions, p.Config.Seed); err != nil {
+			return p, err
+		}
+	}
+	p.Config.Latency = p.Placement.OneWay
+	return p, nil
 }
 
 // withDefaults fills in what a plan leaves open.

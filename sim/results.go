@@ -33,7 +33,7 @@ func (r *run) report() *report.Report {
 	m.settleUp()
 	rep.Certificates = m.certificates()
 	rep.Proofs = r.work.counts()
-	rep.Traffic = m.traffic.report(rep.Nodes)
+	rep.Traffic = m.report(rep.Nodes, rep.Certificates)
 	pairs := m.pairs(r.latencies())
 	spread := pairs.timing()
 	rep.Spread, rep.PropagationMS, rep.LimitMS = pairs.spread(), spread.Took, spread.Limit.P99
@@ -71,7 +71,11 @@ type latencies struct {
 }
 
 func (r *run) latencies() latencies {
-	l := latencies{direct: r.plan.Config.Latency, names: r.world.names, place: func(string) string { return "" }, shortest: r.plan.Config.Latency}
+	direct := r.plan.Config.Latency
+	l := latencies{direct: direct, shortest: direct, names: r.world.names, place: func(string) string { return "" }}
+	if p := r.plan.Placement; p != nil {
+		l.shortest, l.place = p.Limit, p.Place
+	}
 	return l
 }
 
@@ -80,7 +84,7 @@ func (l latencies) floor(region string) time.Duration {
 	var trips []time.Duration
 	for _, other := range l.names {
 		if other != region {
-			trips = append(trips, l.shortest(region, other)+l.shortest(other, region))
+			trips = append(trips, l.direct(region, other)+l.direct(other, region))
 		}
 	}
 	slices.Sort(trips)
@@ -111,7 +115,7 @@ func (m *measures) pairs(l latencies) (p pairs) {
 				case a.known[i] && n.Region == region && i == a.by:
 				case a.known[i]:
 					p.all = append(p.all, pair{a.at[i], l.direct(region, n.Region), l.shortest(region, n.Region)})
-				case n.running != nil && n.starts == 1:
+				case n.Running() != nil && n.starts == 1:
 					p.missing++
 				}
 			}

@@ -51,6 +51,10 @@ const (
 //
 // progress, if not nil, is called some times a second on a goroutine that lives outside of virtual time.
 func Simulate(ctx context.Context, plan Plan, progress func(Progress)) (*report.Report, error) {
+	plan, err := plan.placed()
+	if err != nil {
+		return nil, err
+	}
 	plan = plan.withDefaults()
 	if err := plan.validate(); err != nil {
 		return nil, err
@@ -334,7 +338,7 @@ func (r *run) found() bool {
 func (r *run) moment() {
 	up := 0
 	for _, n := range r.world.All() {
-		if n.running != nil {
+		if n.Running() != nil {
 			up++
 		}
 	}
@@ -361,17 +365,17 @@ func pause(ctx context.Context, d time.Duration) error {
 
 // upOf are the nodes of a region that are up.
 func (w *World) upOf(region string) []*Node {
-	return slices.DeleteFunc(slices.Clone(w.regions[region]), func(n *Node) bool { return n.running == nil })
+	return slices.DeleteFunc(slices.Clone(w.regions[region]), func(n *Node) bool { return n.Running() == nil })
 }
 
 // caughtUp says whether the nodes that were down and are up again can serve.
 func (w *World) caughtUp() (bool, error) {
 	for _, n := range w.All() {
-		if n.running == nil || n.starts < 2 {
+		if n.Running() == nil || n.starts < 2 {
 			continue
 		}
-		if st, err := n.running.Status(); err != nil || !st.Ready {
-			return false, n.running.Failure()
+		if st, err := n.Running().Status(); err != nil || !st.Ready {
+			return false, n.Running().Failure()
 		}
 	}
 	return true, nil

@@ -46,7 +46,7 @@ func (k *work) submit(ctx context.Context, at time.Duration) {
 	n := up[k.draw.IntN(len(up))]
 	k.count++
 	proof := k.world.opening(region, fmt.Sprintf("w%d", k.count))
-	running, given := n.running, time.Now()
+	running, given := n.Running(), time.Now()
 	k.mu.Lock()
 	k.proofs.Submitted++
 	k.open++

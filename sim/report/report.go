@@ -132,13 +132,11 @@ type Traffic struct {
 	MessagesPerNode float64    `json:"messages_per_node"` // writes to streams
 	BytesPerNode    float64    `json:"bytes_per_node"`
 	Protocols       []Protocol `json:"protocols"`
-	// Copies of gossip's messages that nodes received; Duplicates of them they had already.
-	Copies     int64 `json:"gossip_copies"`
-	Duplicates int64 `json:"gossip_duplicates"`
-	// CopiesPerNodeCertificate is Copies by nodes and certificates: what one certificate, with the
-	// checkpoint and the votes before it, costs a node in messages.
-	CopiesPerNodeCertificate float64 `json:"gossip_copies_per_node_and_certificate"`
-	DuplicatesPerDelivery    float64 `json:"gossip_duplicates_per_delivery"`
+	// Copies of certificates that gossip brought to nodes; Duplicates of them they had already.
+	Copies                   int64   `json:"certificate_copies"`
+	Duplicates               int64   `json:"certificate_duplicates"`
+	CopiesPerNodeCertificate float64 `json:"copies_per_node_and_certificate"`
+	DuplicatesPerDelivery    float64 `json:"duplicates_per_delivery"`
 }
 
 // Protocol is the part of one protocol in the traffic.
