@@ -144,7 +144,7 @@ func (m *Machine) loadDocument() error {
 	if err != nil {
 		return fmt.Errorf("read the federation document in force: %w", err)
 	}
-	doc, err := federation.Parse(b)
+	doc, err := m.parseDocument(b)
 	if err != nil {
 		return err
 	}
@@ -152,6 +152,15 @@ func (m *Machine) loadDocument() error {
 		return fmt.Errorf("%w: %w", ErrStop, err)
 	}
 	return m.adopt(doc)
+}
+
+// parseDocument reads a document, or finds that it is this node's own: a node has many machines
+// by one document, and parsed, its rules compiled, it is large.
+func (m *Machine) parseDocument(text []byte) (*federation.Document, error) {
+	if own := m.cfg.Own; own != nil && own.Is(text) {
+		return own, nil
+	}
+	return federation.Parse(text)
 }
 
 // documentInForce spares readers the time that parsing a document takes, most of which

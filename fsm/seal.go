@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/bizra/bizra/fsm/checkpoint"
-	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/fsm/store"
 )
 
@@ -17,7 +16,7 @@ func (m *Machine) genesis(stamp int64, document []byte) error {
 	if m.log.Size() > 0 {
 		return nil
 	}
-	doc, err := federation.Parse(document)
+	doc, err := m.parseDocument(document)
 	if err != nil {
 		return err
 	}

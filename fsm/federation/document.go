@@ -87,6 +87,14 @@ type Document struct {
 	Constitution constitution.Constitution // by which proofs are judged
 	Regions      []Region                  // sorted by name
 	policy       *constitution.Policy      // nil for a document that was not parsed
+	form         *form                     // nil for a document that was not parsed
+}
+
+// form is the canonical form of a parsed document, which is asked for with every message about it.
+type form struct {
+	of        *Document // a copy of the document may be changed, and then has another form
+	canonical []byte
+	digest    [32]byte
 }
 
 // Policy is the document's constitution, compiled: what [Parse] made ready, or made ready now.
@@ -123,11 +131,17 @@ func (r *Region) IsOperator(key Key) bool { return slices.Contains(r.Operators, 
 
 // Digest names the document: BLAKE3-256("bizra-federation-v1:" ‖ canonical form).
 func (d *Document) Digest() [32]byte {
+	if d.form != nil && d.form.of == d {
+		return d.form.digest
+	}
 	return blake3.Sum256(append([]byte(documentDomain), d.Canonical()...))
 }
 
-// Canonical is the document's one form: canonical JSON as in package pci.
+// Canonical is the document's one form: canonical JSON as in package pci. It must not be changed.
 func (d *Document) Canonical() []byte {
+	if d.form != nil && d.form.of == d {
+		return d.form.canonical
+	}
 	b := append([]byte(nil), `{"constitution":`...)
 	b = append(b, d.Constitution.Canonical()...)
 	b = append(b, `,"format":1,"name":`...)
@@ -142,6 +156,11 @@ func (d *Document) Canonical() []byte {
 	b = append(b, `],"version":`...)
 	b = strconv.AppendInt(b, d.Version, 10)
 	return append(b, '}')
+}
+
+// Is reports whether the document is what [Parse] makes of a text in canonical form.
+func (d *Document) Is(canonical []byte) bool {
+	return d.form != nil && d.form.of == d && bytes.Equal(d.form.canonical, canonical)
 }
 
 func (r *Region) appendCanonical(b []byte) []byte {
@@ -208,6 +227,8 @@ func Parse(text []byte) (*Document, error) {
 	if err := d.checkRegions(); err != nil {
 		return nil, err
 	}
+	canonical := slices.Clip(d.Canonical())
+	d.form = &form{of: d, canonical: canonical, digest: DigestOf(canonical)}
 	return d, nil
 }
 
