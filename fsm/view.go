@@ -26,8 +26,12 @@ type View struct {
 }
 
 // View opens a view on the state as it is now. Any goroutine may call it.
-func (m *Machine) View() (*View, error) {
-	snap, err := m.st.Snapshot()
+func (m *Machine) View() (*View, error) { return m.ViewOn(m.st) }
+
+// ViewOn is [Machine.View] of another store that holds a state of the same region, such as this one
+// as it was before. Any goroutine may call it, also when the machine is closed.
+func (m *Machine) ViewOn(st store.Store) (*View, error) {
+	snap, err := st.Snapshot()
 	if err != nil {
 		return nil, fmt.Errorf("read the state: %w", err)
 	}

@@ -22,8 +22,9 @@ import (
 func (n *Node) startAttest(r *region.Region) error {
 	own := n.home.Identity.Region
 	d, err := drive.New(drive.Config{
-		Attest: attest.Config{Region: own, Document: n.access.Document(), Views: views{n}, Signer: attest.NewKeys(own, n.home.LogKey, n.home.CosignKey)},
-		Host:   n.host, Access: n.access, Leading: r.IsLeader,
+		Attest: attest.Config{Region: own, Document: n.access.Document(), Views: views{n}, Signer: attest.NewKeys(own, n.home.LogKey, n.home.CosignKey),
+			Open: n.cfg.Ground.OpenStatement},
+		Host: n.host, Access: n.access, Leading: r.IsLeader,
 		Propose: func(_ context.Context, command []byte) error {
 			_, err := r.Attest(command)
 			return err

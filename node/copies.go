@@ -35,7 +35,7 @@ func (n *Node) startCopies() error {
 		return nil
 	}
 	copies, err := follow.NewCopies(follow.CopiesConfig{Host: n.host, Regions: regions, Open: n.openCopy, Discard: n.discardCopy, Keep: n.keepCopy, Peers: n.keeper.Foreign,
-		OnExecuted: n.executed, OnRefused: n.refused,
+		OnExecuted: n.executed, OnRefused: n.refused, Follow: follow.Config{OpenEntries: n.cfg.Ground.OpenEntries},
 		Metrics: n.registry, Logger: n.log})
 	if err != nil {
 		return err
@@ -51,11 +51,16 @@ func copyFolder(region string) string { return filepath.Join(folderCopies, regio
 // openCopy implements follow.CopiesConfig.Open.
 func (n *Node) openCopy(region string) (follow.CopyReplica, error) {
 	cache := max(copiesCacheBytes/len(n.access.ForeignRegions()), copyCacheBytesLeast)
-	st, err := n.cfg.Ground.OpenStore(n.copyFolder(region), pebblestore.Options{CacheBytes: int64(cache), Logger: n.log})
+	return n.cfg.Ground.OpenCopy(n.copyFolder(region), pebblestore.Options{CacheBytes: int64(cache), Logger: n.log}, fsm.Config{Region: region, Own: n.Document()})
+}
+
+// OpenCopy implements [Ground].
+func (e earth) OpenCopy(dir string, o pebblestore.Options, cfg fsm.Config) (follow.CopyReplica, error) {
+	st, err := e.OpenStore(dir, o)
 	if err != nil {
 		return nil, copyOpenError(err)
 	}
-	return follow.OpenCopy(st, fsm.Config{Region: region, Own: n.Document()})
+	return follow.OpenCopy(st, cfg)
 }
 
 // copyOpenError tells a disk that will serve again, once it has room or is mounted, from

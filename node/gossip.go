@@ -86,7 +86,7 @@ func (n *Node) localOnly(s gossip.LocalStatus) {
 // attests on this node. A message under another document, or of a newer program, is nobody's fault.
 func (n *Node) attestHandler(kinds ...attest.Kind) gossip.Handler {
 	judge := func(_ context.Context, t gossip.Topic, payload []byte) gossip.Judgement {
-		st, err := attest.Open(payload, n.access.Document())
+		st, err := n.cfg.Ground.OpenStatement(payload, n.access.Document())
 		switch {
 		case errors.Is(err, attest.ErrOtherDocument):
 			return gossip.Judgement{Verdict: gossip.Ignore}
@@ -106,7 +106,7 @@ func (n *Node) heard(payload []byte) {
 		d.Heard(payload)
 		return
 	}
-	st, err := attest.Open(payload, n.access.Document())
+	st, err := n.cfg.Ground.OpenStatement(payload, n.access.Document())
 	if err != nil {
 		return // the document has changed since it was judged
 	}

@@ -7,13 +7,16 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 
 	"github.com/bizra/bizra/consensus/attest"
+	"github.com/bizra/bizra/consensus/follow"
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/fsm/store"
 	"github.com/bizra/bizra/fsm/store/pebblestore"
 	"github.com/bizra/bizra/p2p"
 )
 
-// Ground is what a node stands on: its disk and its network. Everything else of a node is the
+// Ground is what a node stands on: its disk and its network, and what many nodes in one process
+// would all work out alike from the same bytes. Everything else of a node is the
 // same on every ground, which is how the simulator runs what runs in earnest. Raft's log is
 // opened by Config.Raft.OpenLog; the files that Raft keeps beside it always lie in the home.
 type Ground interface {
@@ -25,6 +28,13 @@ type Ground interface {
 	OpenStore(dir string, o pebblestore.Options) (store.Store, error)
 	// RemoveStore removes such a store; it need not exist.
 	RemoveStore(dir string) error
+	// OpenCopy opens the copy of a region's ledger in such a directory; an error is as one of
+	// [follow.CopiesConfig.Open].
+	OpenCopy(dir string, o pebblestore.Options, cfg fsm.Config) (follow.CopyReplica, error)
+	// OpenEntries is [follow.ParseEntries].
+	OpenEntries(entries [][]byte, verify bool) (parsed []*fsm.Entry, good int, flaw error)
+	// OpenStatement is [attest.Open].
+	OpenStatement(data []byte, doc *federation.Document) (*attest.Statement, error)
 	// BookPath is the file of the address book, "" to keep it in memory.
 	BookPath(home *Home) string
 }
@@ -36,6 +46,14 @@ func (earth) OpenHome(dir string) (*Home, error)        { return OpenHome(dir) }
 func (earth) NewHost(cfg p2p.Config) (host.Host, error) { return p2p.NewHost(cfg) }
 func (earth) RemoveStore(dir string) error              { return os.RemoveAll(dir) }
 func (earth) BookPath(home *Home) string                { return home.path(FilePeers) }
+
+func (earth) OpenEntries(entries [][]byte, verify bool) ([]*fsm.Entry, int, error) {
+	return follow.ParseEntries(entries, verify)
+}
+
+func (earth) OpenStatement(data []byte, doc *federation.Document) (*attest.Statement, error) {
+	return attest.Open(data, doc)
+}
 
 func (earth) OpenStore(dir string, o pebblestore.Options) (store.Store, error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {

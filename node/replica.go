@@ -223,7 +223,7 @@ func (n *Node) startMember() error {
 	n.feed.Advance(o.Size())
 	m := &member{opened: o, view: n.state.View, newest: n.ownCertificate, elevated: n.noteElevatedEntry}
 	f, err := follow.New(follow.Config{Host: n.host, Region: n.home.Identity.Region, Replica: m, Peers: n.regionPeers,
-		OnAdvance: n.feed.Advance, Metrics: n.registry, Logger: n.log})
+		OnAdvance: n.feed.Advance, OpenEntries: n.cfg.Ground.OpenEntries, Metrics: n.registry, Logger: n.log})
 	if err != nil {
 		return errors.Join(err, o.Close())
 	}

@@ -162,7 +162,7 @@ func (a *Auditor) seal(n *Node, s *fsm.Seal) {
 // certificate checks a certificate by itself and against others of its size; those of other sizes
 // are compared by re-execution.
 func (a *Auditor) certificate(n *Node, l attest.Learned) {
-	c, _, err := certificate.Verify(l.Note, a.world.Fed.Document)
+	c, _, err := a.world.memo.certificate(l.Note, a.world.Fed.Document)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err != nil || c.Region() != l.Origin || c.Size != l.Size {

@@ -51,6 +51,9 @@ type Config struct {
 	SealEvery func(region int) time.Duration
 	// Dir is an empty folder for the small files of the nodes' homes. Required.
 	Dir string
+	// NoMemo has every node work out for itself what others have worked out from the same bytes:
+	// entries, signatures, certificates, and whole copies of ledgers, which else share their memory.
+	NoMemo bool
 	// Tap, if set, is shown what is written to the network; it must be quick and keep nothing.
 	Tap func(from, to peer.ID, proto protocol.ID, data []byte)
 

@@ -48,7 +48,9 @@ const (
 	crowdSpreads = 3 * time.Second // each certificate
 )
 
-func (c *crowd) String() string { return fmt.Sprintf("regions=%d/voters=%d/members=%d", c.regions, c.voters, c.members) }
+func (c *crowd) String() string {
+	return fmt.Sprintf("regions=%d/voters=%d/members=%d", c.regions, c.voters, c.members)
+}
 
 // topicWord is the last word of a topic that names no region, else the one before.
 func topicWord(topic string) string {
@@ -158,7 +160,7 @@ func (c *crowd) run(ctx context.Context, b *testing.B, dir string) (err error) {
 	<-time.After(crowdIdles)
 	c.count(false)
 	t4 := measure(time.Time{}, true)
-	b.Logf("idle: cpu %.3f s a virtual second, %.3f ms a node and second, messages %v, %d bytes", (t4.cpu - t3.cpu).Seconds()/crowdIdles.Seconds(), 1000*(t4.cpu-t3.cpu).Seconds()/crowdIdles.Seconds()/nodes, c.messages, c.bytes)
+	b.Logf("idle: cpu %.3f s a virtual second, %.3f ms a node and second, messages %v, %d bytes", (t4.cpu-t3.cpu).Seconds()/crowdIdles.Seconds(), 1000*(t4.cpu-t3.cpu).Seconds()/crowdIdles.Seconds()/nodes, c.messages, c.bytes)
 	clear(c.messages)
 	c.bytes = 0
 	c.count(true)
@@ -203,7 +205,7 @@ func (c *crowd) spread(b *testing.B) {
 				lateShort++
 			}
 			ratios = append(ratios, float64(took)/float64(direct))
-			over = append(over, (took - direct).Seconds()*1000)
+			over = append(over, (took-direct).Seconds()*1000)
 		}
 	}
 	slices.Sort(ratios)

@@ -23,10 +23,13 @@ type disk struct {
 
 	mu      sync.Mutex
 	states  map[string]*store.Memory // durable, by identity; never changed
+	copies  map[string]standing      // of other regions' ledgers, durable, by directory
 	arrived int                      // states that came as files
 }
 
-func newDisk() *disk { return &disk{log: raft.NewInmemStore(), states: make(map[string]*store.Memory)} }
+func newDisk() *disk {
+	return &disk{log: raft.NewInmemStore(), states: make(map[string]*store.Memory), copies: make(map[string]standing)}
+}
 
 // mount is a disk as one start of a node has it, until it crashes.
 type mount struct {
@@ -96,7 +99,12 @@ func (m *mount) remove(dir string) error {
 	}
 	m.disk.mu.Lock()
 	delete(m.disk.states, id)
+	copied, shared := m.disk.copies[dir]
+	delete(m.disk.copies, dir)
 	m.disk.mu.Unlock()
+	if shared {
+		copied.history.leave(copied.at)
+	}
 	return os.RemoveAll(dir)
 }
 

@@ -88,7 +88,7 @@ func lied(t *testing.T, l *Liar) {
 // TestAnOriginThatEquivocates is convicted everywhere by two checkpoints of one size; it gets no
 // votes any more, and its own still count.
 func TestAnOriginThatEquivocates(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, w *World) {
+	bothWays(t, nil, func(t *testing.T, w *World) {
 		w.attested(t, 20*time.Second, "d", w.submit(t, "d", 2))
 		d := w.Liar("d")
 		seals := w.seals(t, "d")
@@ -127,7 +127,7 @@ func (w *World) othersOf(t *testing.T, regions ...string) {
 
 // TestAnOriginThatRewrites begins its ledger anew, with its own keys: nothing of that is certified.
 func TestAnOriginThatRewrites(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, w *World) {
+	bothWays(t, nil, func(t *testing.T, w *World) {
 		w.attested(t, 20*time.Second, "d", w.submit(t, "d", 5))
 		before := w.Auditor.Certified("d")
 		w.Liar("d")
@@ -170,7 +170,7 @@ func TestAnOriginThatRewrites(t *testing.T) {
 // TestAnOriginThatCertifiesARefusedEntry serves an entry with the outcome that the gates did not
 // give, under its own seal.
 func TestAnOriginThatCertifiesARefusedEntry(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, w *World) {
+	bothWays(t, nil, func(t *testing.T, w *World) {
 		w.attested(t, 20*time.Second, "d", w.submit(t, "d", 2))
 		before := w.Auditor.Certified("d")
 		d := w.Liar("d")
@@ -199,7 +199,7 @@ func TestAnOriginThatCertifiesARefusedEntry(t *testing.T) {
 // TestAnOriginThatStampsAhead is waited for: no evidence, no refusal, and no certificate before
 // others' clocks are within ten seconds of its own.
 func TestAnOriginThatStampsAhead(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, w *World) {
+	bothWays(t, nil, func(t *testing.T, w *World) {
 		w.attested(t, 20*time.Second, "d", w.submit(t, "d", 2))
 		d := w.Liar("d")
 		const ahead = 40 * time.Second
@@ -225,7 +225,7 @@ func TestAnOriginThatStampsAhead(t *testing.T) {
 
 // TestAnOriginThatStampsBack is refused.
 func TestAnOriginThatStampsBack(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, w *World) {
+	bothWays(t, nil, func(t *testing.T, w *World) {
 		w.attested(t, 20*time.Second, "d", w.submit(t, "d", 2))
 		before := w.Auditor.Certified("d")
 		d := w.Liar("d")
@@ -250,7 +250,7 @@ func TestAnOriginThatStampsBack(t *testing.T) {
 
 // TestARegionThatVotesForEverything and one that says what never was, two of seven, get nothing certified.
 func TestARegionThatVotesForEverything(t *testing.T) {
-	bubble(t, func(c *Config) { c.Regions = 7 }, func(t *testing.T, w *World) {
+	bothWays(t, func(c *Config) { c.Regions = 7 }, func(t *testing.T, w *World) {
 		w.attested(t, 20*time.Second, "f", w.submit(t, "f", 2))
 		before := w.Auditor.Certified("f")
 		f, g := w.Liar("f"), w.Liar("g")
@@ -287,7 +287,7 @@ func TestARegionThatVotesForEverything(t *testing.T) {
 
 // TestOldMessagesReplayed change nothing, and cost the region that hears them no Raft entries.
 func TestOldMessagesReplayed(t *testing.T) {
-	bubble(t, nil, func(t *testing.T, w *World) {
+	bothWays(t, nil, func(t *testing.T, w *World) {
 		for range 4 {
 			for _, r := range w.Regions() {
 				w.attested(t, 20*time.Second, r, w.submit(t, r, 1))

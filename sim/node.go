@@ -15,8 +15,10 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 
 	"github.com/bizra/bizra/consensus/attest"
+	"github.com/bizra/bizra/consensus/follow"
 	"github.com/bizra/bizra/consensus/region"
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/fsm/store"
 	"github.com/bizra/bizra/fsm/store/pebblestore"
 	"github.com/bizra/bizra/node"
@@ -147,6 +149,28 @@ func (g *ground) NewHost(cfg p2p.Config) (host.Host, error) {
 // OpenStore implements [node.Ground].
 func (g *ground) OpenStore(dir string, _ pebblestore.Options) (store.Store, error) {
 	return g.mount.open(dir)
+}
+
+// OpenCopy implements [node.Ground].
+func (g *ground) OpenCopy(dir string, _ pebblestore.Options, cfg fsm.Config) (follow.CopyReplica, error) {
+	if memo := g.node.world.memo; !memo.off {
+		return memo.openCopy(g.mount, dir, cfg)
+	}
+	st, err := g.mount.open(dir)
+	if err != nil {
+		return nil, err
+	}
+	return follow.OpenCopy(st, cfg)
+}
+
+// OpenEntries implements [node.Ground].
+func (g *ground) OpenEntries(entries [][]byte, verify bool) ([]*fsm.Entry, int, error) {
+	return g.node.world.memo.parse(entries, verify)
+}
+
+// OpenStatement implements [node.Ground].
+func (g *ground) OpenStatement(data []byte, doc *federation.Document) (*attest.Statement, error) {
+	return g.node.world.memo.statement(data, doc)
 }
 
 // RemoveStore implements [node.Ground].

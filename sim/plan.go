@@ -27,9 +27,9 @@ type Plan struct {
 	Config Config
 	// Placement is where the regions are; by the seed. It is not used where Config.Latency is set.
 	Placement *Placement
-	Work   Workload
-	Faults []Planned
-	Expect Expect
+	Work      Workload
+	Faults    []Planned
+	Expect    Expect
 
 	// Settle is how long nodes have to found their regions and to connect before the workload begins; 15 s.
 	Settle time.Duration

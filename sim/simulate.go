@@ -92,14 +92,14 @@ type run struct {
 	moments  []report.Moment
 	events   []report.Event
 	faults   []report.Fault // as the plan's
-	standing []standing     // of each
+	standing []phase        // of each
 	broken   []report.Violation
 	routers  int
 	checked  Counts
 }
 
 func newRun(plan Plan, ended func() error) *run {
-	r := &run{plan: plan, ended: ended, measure: newMeasures(), standing: make([]standing, len(plan.Faults))}
+	r := &run{plan: plan, ended: ended, measure: newMeasures(), standing: make([]phase, len(plan.Faults))}
 	for _, f := range plan.Faults {
 		r.faults = append(r.faults, report.Fault{Name: f.Fault.Name()})
 	}
@@ -278,11 +278,11 @@ func (r *run) end(i int) error {
 	return err
 }
 
-// standing is how a planned fault stands.
-type standing int
+// phase is how a planned fault stands.
+type phase int
 
 const (
-	waits standing = iota
+	waits phase = iota
 	lasts
 	over
 )

@@ -27,6 +27,7 @@ type World struct {
 	Auditor *Auditor
 
 	cfg     Config
+	memo    *memo
 	net     *memnet.Network
 	regions map[string][]*Node // voters first
 	names   []string           // of the regions, in the document's order
@@ -45,9 +46,12 @@ func New(ctx context.Context, cfg Config) (w *World, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	w = &World{cfg: cfg, regions: make(map[string][]*Node), home: make(map[peer.ID]string), agents: make(map[string]*testfed.Signer),
-		numbers: make(map[string]int), slow: make(map[string]time.Duration)}
+	w = &World{cfg: cfg, memo: newMemo(cfg.NoMemo), regions: make(map[string][]*Node), home: make(map[peer.ID]string),
+		agents: make(map[string]*testfed.Signer), numbers: make(map[string]int), slow: make(map[string]time.Duration)}
 	w.Fed = testfed.NewDrawn(cfg.draw(""), cfg.Regions, cfg.Voters, testfed.Open, testfed.Lenient, addresses, cfg.Change)
+	if w.Fed.Document, err = federation.Parse(w.Fed.Document.Canonical()); err != nil {
+		return nil, err
+	}
 	w.Auditor = newAuditor(w)
 	if w.net, err = memnet.New(memnet.Config{Latency: w.latency, Tap: cfg.Tap}); err != nil {
 		return nil, err
@@ -125,6 +129,7 @@ func (w *World) Close() error {
 	for _, n := range w.All() {
 		errs = append(errs, n.Stop())
 	}
+	errs = append(errs, w.memo.close())
 	return errors.Join(errs...)
 }
 

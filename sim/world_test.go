@@ -44,6 +44,28 @@ func bubble(t *testing.T, change func(*Config), run func(t *testing.T, w *World)
 	})
 }
 
+// bothWays is bubble twice: where nodes share what they would work out alike, and where each works
+// it out for itself.
+func bothWays(t *testing.T, change func(*Config), run func(t *testing.T, w *World)) {
+	t.Helper()
+	for name, off := range map[string]bool{"memoised": false, "each for itself": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(c *Config) {
+				if change != nil {
+					change(c)
+				}
+				c.NoMemo = off
+			}, func(t *testing.T, w *World) {
+				run(t, w)
+				counts := w.Memo()
+				if n := counts[MemoReexecution]; off != (n.Real == 0) || off != (n.Memoised == 0) {
+					t.Errorf("memoised: %+v", counts)
+				}
+			})
+		})
+	}
+}
+
 // TestCalm has every node of every region see what was committed attested, and a seal certified
 // about as soon as light allows: the barrier after a seal and the voters' being asked again at once
 // are worth a hundred milliseconds of it.

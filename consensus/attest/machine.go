@@ -37,6 +37,8 @@ type Config struct {
 	Document *federation.Document // in force before the region has a ledger; then the ledger says which one is
 	Views    Views
 	Signer   Signer
+	// Open reads and checks a message; [Open].
+	Open func(data []byte, doc *federation.Document) (*Statement, error)
 }
 
 func (c Config) validate() error {
@@ -165,6 +167,9 @@ type refusedBody struct {
 func New(cfg Config, nowMillis int64) (*Machine, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
+	}
+	if cfg.Open == nil {
+		cfg.Open = Open
 	}
 	m := &Machine{cfg: cfg, now: nowMillis}
 	m.begin()
@@ -452,7 +457,7 @@ func (m *Machine) inEvidence() []string {
 // receive takes in one message.
 func (m *Machine) receive(data []byte) error {
 	m.counts.Received++
-	s, err := Open(data, m.cfg.Document)
+	s, err := m.cfg.Open(data, m.cfg.Document)
 	switch {
 	case errors.Is(err, ErrOtherDocument):
 		m.counts.Other++

@@ -59,6 +59,8 @@ type Config struct {
 	// VerifySignatures has each envelope's signature checked before it is re-executed. Inside
 	// one region the leader has done that; a Foreign ledger's always are.
 	VerifySignatures bool
+	// OpenEntries parses entries and checks their signatures; [ParseEntries].
+	OpenEntries OpenEntries
 	// OnAdvance is told how many entries there are, after each commit and each seal, from
 	// Run's goroutine.
 	OnAdvance func(size int64)
@@ -98,6 +100,9 @@ func (c Config) withDefaults() Config {
 		c.OnExecuted = func(*fsm.Seal) {}
 	}
 	c.VerifySignatures = c.VerifySignatures || c.Foreign
+	if c.OpenEntries == nil {
+		c.OpenEntries = ParseEntries
+	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}

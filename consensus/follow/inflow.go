@@ -45,6 +45,7 @@ type inflow struct {
 	stream     Stream
 	silenceMax time.Duration
 	verify     bool
+	open       OpenEntries
 	frames     chan arrival  // ends with one that has an error, or with done
 	done       chan struct{} // closed when nobody takes frames any more
 }
@@ -63,10 +64,7 @@ func (in *inflow) run() {
 		case err != nil:
 			a.err = &fault{reason: reasonOf(err), err: streamError(err)}
 		case fr.Kind == frameEntries:
-			a.parse()
-			if in.verify {
-				a.checkSignatures()
-			}
+			a.parsed, a.good, a.flaw = in.open(fr.Entries, in.verify)
 		}
 		select {
 		case in.frames <- a:
@@ -79,31 +77,43 @@ func (in *inflow) run() {
 	}
 }
 
-func (a *arrival) parse() {
-	a.parsed = make([]*fsm.Entry, 0, len(a.frame.Entries))
-	for _, b := range a.frame.Entries {
+// OpenEntries parses entries, each what [fsm.ParseEntry] gives, up to the first that is none, and
+// says how many of them are good and what is the matter with the next: with verify, each is signed
+// that has an envelope. What is given is not changed, and neither is what is returned.
+type OpenEntries func(entries [][]byte, verify bool) (parsed []*fsm.Entry, good int, flaw error)
+
+// ParseEntries is [OpenEntries] as it is worked out.
+func ParseEntries(entries [][]byte, verify bool) (parsed []*fsm.Entry, good int, flaw error) {
+	parsed = make([]*fsm.Entry, 0, len(entries))
+	for _, b := range entries {
 		e, err := fsm.ParseEntry(b)
 		if err != nil {
-			a.flaw = err
+			flaw = err
 			break
 		}
-		a.parsed = append(a.parsed, e)
+		parsed = append(parsed, e)
 	}
-	a.good = len(a.parsed)
+	if verify {
+		if at, err := checkSignatures(parsed); err != nil {
+			return parsed, at, err
+		}
+	}
+	return parsed, len(parsed), flaw
 }
 
-func (a *arrival) checkSignatures() {
-	envelopes := make([]*pci.Envelope, 0, len(a.parsed))
-	at := make([]int, 0, len(a.parsed))
-	for i, e := range a.parsed {
+// checkSignatures gives the first entry whose signature does not hold.
+func checkSignatures(parsed []*fsm.Entry) (at int, err error) {
+	envelopes := make([]*pci.Envelope, 0, len(parsed))
+	index := make([]int, 0, len(parsed))
+	for i, e := range parsed {
 		if e.Envelope != nil {
-			envelopes, at = append(envelopes, e.Envelope), append(at, i)
+			envelopes, index = append(envelopes, e.Envelope), append(index, i)
 		}
 	}
 	for i, err := range pci.VerifyBatch(envelopes) {
 		if err != nil {
-			a.good, a.flaw = at[i], fmt.Errorf("%w: %w", errSignature, err)
-			return
+			return index[i], fmt.Errorf("%w: %w", errSignature, err)
 		}
 	}
+	return 0, nil
 }

@@ -31,7 +31,7 @@ func (f *Follower) follow(ctx context.Context, p peer.ID) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	defer func() { _ = s.Reset() }()
-	in := &inflow{stream: s, silenceMax: f.cfg.SilenceMax, verify: f.cfg.VerifySignatures, frames: make(chan arrival, framesAhead), done: make(chan struct{})}
+	in := &inflow{stream: s, silenceMax: f.cfg.SilenceMax, verify: f.cfg.VerifySignatures, open: f.cfg.OpenEntries, frames: make(chan arrival, framesAhead), done: make(chan struct{})}
 	if err := writeRequest(s, f.request()); err != nil {
 		return &fault{reason: reasonOf(err), err: streamError(err)}
 	}

@@ -1,0 +1,195 @@
+package sim
+
+import (
+	"crypto/sha256"
+	"maps"
+	"sync"
+
+	"github.com/bizra/bizra/consensus/attest"
+	"github.com/bizra/bizra/consensus/certificate"
+	"github.com/bizra/bizra/consensus/follow"
+	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/checkpoint"
+	"github.com/bizra/bizra/fsm/federation"
+)
+
+// What is memoised, as [World.Memo] counts it.
+const (
+	MemoEntry       = "entry"        // parsed, its signature verified
+	MemoCheckpoint  = "checkpoint"   // signature verified
+	MemoCosignature = "cosignature"  // signature verified
+	MemoCertificate = "certificate"  // a quorum's signatures verified
+	MemoReexecution = "re-execution" // of an entry
+	MemoSeal        = "seal"         // worked out and compared
+)
+
+const memoMax = 1 << 14 // of each of the two generations of what is remembered
+
+// MemoCount says how often something was worked out, and how often the result of the same before
+// was taken instead.
+type MemoCount struct{ Real, Memoised int64 }
+
+// memo remembers what the nodes of a world would each work out from the same bytes, with the same
+// result. A key is a hash of all that the result depends on, and only what holds is remembered:
+// what is refused is refused anew each time.
+type memo struct {
+	off bool
+
+	mu         sync.Mutex
+	counts     map[string]MemoCount
+	statements generations[statementKey, *attest.Statement]
+	cosigned   generations[statementKey, []string]
+	entries    generations[entryKey, *fsm.Entry]
+	histories  map[historyKey]*history
+}
+
+// statementKey is of a message, or a note, under a document.
+type statementKey struct{ document, data [sha256.Size]byte }
+
+type entryKey struct {
+	data   [sha256.Size]byte
+	verify bool
+}
+
+func newMemo(off bool) *memo {
+	return &memo{off: off, counts: map[string]MemoCount{}, histories: map[historyKey]*history{}}
+}
+
+// Memo says what was worked out and what was memoised, by kind. With [Config.NoMemo], nothing is counted.
+func (w *World) Memo() map[string]MemoCount {
+	w.memo.mu.Lock()
+	defer w.memo.mu.Unlock()
+	return maps.Clone(w.memo.counts)
+}
+
+// count is called under mu.
+func (m *memo) count(kind string, real, memoised int) {
+	c := m.counts[kind]
+	c.Real, c.Memoised = c.Real+int64(real), c.Memoised+int64(memoised)
+	m.counts[kind] = c
+}
+
+// kindOf says as what a statement counts; what is rare is not remembered.
+func kindOf(s *attest.Statement) (kind string, kept bool) {
+	switch s.Kind {
+	case attest.KindCheckpoint:
+		return MemoCheckpoint, true
+	case attest.KindCosignature:
+		return MemoCosignature, true
+	case attest.KindCertificate:
+		return MemoCertificate, true
+	default:
+		return "", false
+	}
+}
+
+// statement is [attest.Open].
+func (m *memo) statement(data []byte, doc *federation.Document) (*attest.Statement, error) {
+	if m.off {
+		return attest.Open(data, doc)
+	}
+	key := statementKey{doc.Digest(), sha256.Sum256(data)}
+	m.mu.Lock()
+	if s, ok := m.statements.get(key); ok {
+		kind, _ := kindOf(s)
+		m.count(kind, 0, 1)
+		m.mu.Unlock()
+		again := *s
+		return &again, nil
+	}
+	m.mu.Unlock()
+	s, err := attest.Open(data, doc)
+	if err != nil {
+		return nil, err
+	}
+	if kind, kept := kindOf(s); kept {
+		again := *s
+		m.mu.Lock()
+		m.count(kind, 1, 0)
+		m.statements.put(key, &again)
+		m.mu.Unlock()
+	}
+	return s, nil
+}
+
+// certificate is [certificate.Verify].
+func (m *memo) certificate(note []byte, doc *federation.Document) (*checkpoint.Checkpoint, []string, error) {
+	if m.off {
+		return certificate.Verify(note, doc)
+	}
+	key := statementKey{doc.Digest(), sha256.Sum256(note)}
+	m.mu.Lock()
+	cosigners, ok := m.cosigned.get(key)
+	if ok {
+		m.count(MemoCertificate, 0, 1)
+	}
+	m.mu.Unlock()
+	if ok {
+		body, err := fsm.CertificateBody(note)
+		if err != nil {
+			return nil, nil, err
+		}
+		c, err := checkpoint.ParseBody(body)
+		return c, cosigners, err
+	}
+	c, cosigners, err := certificate.Verify(note, doc)
+	if err == nil {
+		m.mu.Lock()
+		m.count(MemoCertificate, 1, 0)
+		m.cosigned.put(key, cosigners)
+		m.mu.Unlock()
+	}
+	return c, cosigners, err
+}
+
+// parse is [follow.ParseEntries].
+func (m *memo) parse(entries [][]byte, verify bool) (parsed []*fsm.Entry, good int, flaw error) {
+	if m.off {
+		return follow.ParseEntries(entries, verify)
+	}
+	keys := make([]entryKey, len(entries))
+	for i, b := range entries {
+		keys[i] = entryKey{sha256.Sum256(b), verify}
+	}
+	m.mu.Lock()
+	for _, key := range keys {
+		e, ok := m.entries.get(key)
+		if !ok {
+			break
+		}
+		parsed = append(parsed, e)
+	}
+	k := len(parsed)
+	m.count(MemoEntry, 0, k)
+	m.mu.Unlock()
+	if k == len(entries) {
+		return parsed, k, nil
+	}
+	rest, good, flaw := follow.ParseEntries(entries[k:], verify)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.count(MemoEntry, good, 0)
+	for i, e := range rest[:good] {
+		m.entries.put(keys[k+i], e)
+	}
+	return append(parsed, rest...), k + good, flaw
+}
+
+// generations remember at least the last so many of what was put in, and at most twice as many.
+type generations[K comparable, V any] struct{ young, old map[K]V }
+
+func (g *generations[K, V]) get(key K) (v V, ok bool) {
+	if v, ok = g.young[key]; !ok {
+		if v, ok = g.old[key]; ok {
+			g.put(key, v)
+		}
+	}
+	return v, ok
+}
+
+func (g *generations[K, V]) put(key K, v V) {
+	if g.young == nil || len(g.young) >= memoMax {
+		g.old, g.young = g.young, make(map[K]V)
+	}
+	g.young[key] = v
+}
