@@ -240,11 +240,11 @@ func (a *Auditor) holders(region string, fn func(*fsm.View) error) error {
 	for _, n := range a.world.All() {
 		var err error
 		switch {
-		case n.running == nil, n.lies.Load() != nil:
+		case n.Running() == nil, n.lies.Load() != nil:
 		case n.Region == region:
 			err = n.read(fn)
 		case n.Votes:
-			err = n.running.ReadCopy(region, fn)
+			err = n.Running().ReadCopy(region, fn)
 		}
 		if err != nil {
 			return fmt.Errorf("sim: audit %s at %s: %w", region, n.Name(), err)

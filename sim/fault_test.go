@@ -29,8 +29,8 @@ func (w *World) within(t *testing.T, limit time.Duration, what string, holds fun
 		return
 	}
 	for _, n := range w.All() {
-		if n.running != nil {
-			t.Logf("%s: %+v, local only %v", n.Name(), n.Attestation(), n.running.LocalStatus().Local)
+		if n.Running() != nil {
+			t.Logf("%s: %+v, local only %v", n.Name(), n.Attestation(), n.Running().LocalStatus().Local)
 		}
 	}
 	t.Fatal(err)
@@ -65,11 +65,11 @@ func (w *World) copied(t *testing.T, limit time.Duration, region string, index i
 	w.within(t, limit, fmt.Sprintf("every copy of %s to have entry %d", region, index), func() bool {
 		all := true
 		for _, n := range w.All() {
-			if n.Region == region || !n.Votes || n.running == nil {
+			if n.Region == region || !n.Votes || n.Running() == nil {
 				continue
 			}
 			size := int64(0)
-			_ = n.running.ReadCopy(region, func(v *fsm.View) (err error) { size, err = v.Ledger().Size(); return err })
+			_ = n.Running().ReadCopy(region, func(v *fsm.View) (err error) { size, err = v.Ledger().Size(); return err })
 			all = all && size > index
 		}
 		return all
@@ -87,7 +87,7 @@ func (w *World) quiet(t *testing.T, d time.Duration) {
 
 func (w *World) local(region string) (local int) {
 	for _, n := range w.Nodes(region) {
-		if n.running != nil && n.running.LocalStatus().Local {
+		if n.Running() != nil && n.Running().LocalStatus().Local {
 			local++
 		}
 	}
@@ -111,7 +111,7 @@ func TestARegionCutOff(t *testing.T) {
 		}
 		if got := w.local("b") + w.local("c") + w.local("d"); got != 0 {
 			for _, n := range w.All() {
-				t.Logf("%s: %+v", n.Name(), n.running.LocalStatus())
+				t.Logf("%s: %+v", n.Name(), n.Running().LocalStatus())
 			}
 			t.Fatalf("%d nodes that hear others say that they are alone", got)
 		}
@@ -256,7 +256,7 @@ func TestACutOneWay(t *testing.T) {
 		}
 		w.within(t, time.Minute, "another to lead", func() bool {
 			l := w.Leader("a")
-			return l != nil && l != was && was.running.RaftStatus().Role != "Leader"
+			return l != nil && l != was && was.Running().RaftStatus().Role != "Leader"
 		})
 		w.attested(t, time.Minute, "a", w.submit(t, "a", 2))
 		for _, n := range w.Voters("a") {

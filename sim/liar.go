@@ -88,7 +88,7 @@ func (l *Liar) Tell(ctx context.Context, region string, messages ...[]byte) (tol
 	}
 	request := &attest.Exchange{Version: 1, Document: l.world.Fed.Document.Version, Messages: messages, Evidence: []string{}}
 	for _, n := range l.world.Voters(region) {
-		if n.running == nil {
+		if n.Running() == nil {
 			continue
 		}
 		var response attest.Exchange
@@ -104,7 +104,7 @@ func (l *Liar) Tell(ctx context.Context, region string, messages ...[]byte) (tol
 
 func (l *Liar) up() *Node {
 	for _, n := range l.world.Voters(l.Region) {
-		if n.running != nil {
+		if n.Running() != nil {
 			return n
 		}
 	}

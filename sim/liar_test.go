@@ -39,10 +39,10 @@ func (w *World) seals(t *testing.T, region string) (seals []*fsm.Seal) {
 // everyVoter says whether something holds of what each voter of the regions that do not lie knows of a region.
 func (w *World) everyVoter(about string, holds func(st attest.RegionStatus, following client.RegionStatus) bool) bool {
 	for _, n := range w.All() {
-		if !n.Votes || n.lies.Load() != nil || n.Region == about || n.running == nil {
+		if !n.Votes || n.lies.Load() != nil || n.Region == about || n.Running() == nil {
 			continue
 		}
-		st, err := n.running.Status()
+		st, err := n.Running().Status()
 		if err != nil {
 			return false
 		}
@@ -315,7 +315,7 @@ func TestOldMessagesReplayed(t *testing.T) {
 			}
 		}
 		w.quiet(t, 5*time.Second)
-		before := w.Leader("a").running.RaftStatus().LastIndex
+		before := w.Leader("a").Running().RaftStatus().LastIndex
 		for range 20 {
 			for part := range slices.Chunk(old, attest.ExchangeMessagesMax) {
 				tell(t, d, part...)
@@ -323,7 +323,7 @@ func TestOldMessagesReplayed(t *testing.T) {
 			}
 		}
 		lied(t, d)
-		if grown := w.Leader("a").running.RaftStatus().LastIndex - before; grown > 2 {
+		if grown := w.Leader("a").Running().RaftStatus().LastIndex - before; grown > 2 {
 			t.Fatalf("%d replayed messages, 20 times, made %d Raft entries", len(old), grown)
 		}
 		w.othersGoOn(t)

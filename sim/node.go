@@ -46,7 +46,7 @@ type Node struct {
 
 	host    *memnet.Host // while it is up
 	mount   *mount
-	running *node.Node
+	running atomic.Pointer[node.Node]
 	starts  int
 	lies    atomic.Pointer[Liar] // nil of an honest node
 	ended   sync.WaitGroup       // programs of crashed nodes that still run down
@@ -56,11 +56,11 @@ type Node struct {
 func (n *Node) Name() string { return fmt.Sprintf("%s-%d", n.Region, n.Index+1) }
 
 // Running is the node while it is up, else nil.
-func (n *Node) Running() *node.Node { return n.running }
+func (n *Node) Running() *node.Node { return n.running.Load() }
 
 // Start starts a node that is down, with what its disk holds.
-func (n *Node) Start(ctx context.Context) (err error) {
-	if n.running != nil {
+func (n *Node) Start(ctx context.Context) error {
+	if n.Running() != nil {
 		return fmt.Errorf("sim: start %s: it is up", n.Name())
 	}
 	n.ended.Wait()
@@ -73,21 +73,23 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		return &raftLog{n.disk.log, g.mount, n}, errors.Join(g.mount.check(), os.MkdirAll(dir, 0o700))
 	}
 	raft.FreeBytes = func(string) (int64, error) { return freeBytes, nil }
-	n.running, err = node.Start(ctx, node.Config{Home: n.dir, Version: "sim", Raft: raft, Ground: g, Watch: n.world.watch(n), Log: n.world.cfg.Logger})
+	up, err := node.Start(ctx, node.Config{Home: n.dir, Version: "sim", Raft: raft, Ground: g, Watch: n.world.watch(n), Log: n.world.cfg.Logger})
 	if err != nil {
 		return fmt.Errorf("sim: start %s: %w", n.Name(), err)
 	}
+	n.running.Store(up)
 	return nil
 }
 
 // Stop closes a node that is up, as an operator does.
 func (n *Node) Stop() error {
 	n.ended.Wait()
-	if n.running == nil {
+	was := n.running.Swap(nil)
+	if was == nil {
 		return nil
 	}
-	err := n.running.Close(context.Background())
-	n.running, n.host = nil, nil
+	err := was.Close(context.Background())
+	n.host = nil
 	if err != nil {
 		return fmt.Errorf("sim: stop %s: %w", n.Name(), err)
 	}
@@ -97,15 +99,15 @@ func (n *Node) Stop() error {
 // Crash ends a node that is up as a power cut does: nothing of it is said or written from now
 // on, and what was not synced is lost.
 func (n *Node) Crash() error {
-	if n.running == nil {
+	was := n.running.Swap(nil)
+	if was == nil {
 		return fmt.Errorf("sim: crash %s: it is down", n.Name())
 	}
 	n.mount.disk.mu.Lock()
 	n.mount.dead.Store(true)
 	n.mount.disk.mu.Unlock()
 	err := n.host.Close()
-	was := n.running
-	n.running, n.host = nil, nil
+	n.host = nil
 	n.ended.Go(func() { _ = was.Close(context.Background()) }) // it fails, since its disk is gone
 	return err
 }
@@ -187,11 +189,12 @@ func hostKey(key *pci.PrivateKey) (crypto.PrivKey, error) {
 
 // read lends the state of a node that is up and has one; else fn is not called.
 func (n *Node) read(fn func(*fsm.View) error) error {
-	if n.running == nil {
+	up := n.Running()
+	if up == nil {
 		return nil
 	}
 	called := false
-	err := n.running.Read(func(v *fsm.View) error {
+	err := up.Read(func(v *fsm.View) error {
 		called = true
 		return fn(v)
 	})
@@ -203,10 +206,11 @@ func (n *Node) read(fn func(*fsm.View) error) error {
 
 // Attestation is how attestation stands on a voter that is up.
 func (n *Node) Attestation() attest.Status {
-	if n.running == nil {
+	up := n.Running()
+	if up == nil {
 		return attest.Status{}
 	}
-	st, _ := n.running.AttestStatus()
+	st, _ := up.AttestStatus()
 	return st
 }
 

@@ -25,7 +25,7 @@ func (w *World) invite(n *Node) ([]byte, error) {
 // Submit signs a proof that opens a session in a region, and hands it to one of its nodes, which
 // must acknowledge it. It is remembered: acknowledged proofs are never lost.
 func (w *World) Submit(ctx context.Context, n *Node) (fsm.Receipt, error) {
-	if n.running == nil {
+	if n.Running() == nil {
 		return fsm.Receipt{}, errDown
 	}
 	w.proofs++
@@ -47,7 +47,7 @@ func (w *World) Submit(ctx context.Context, n *Node) (fsm.Receipt, error) {
 
 // open signs and hands over the proof that opens a session.
 func (w *World) open(ctx context.Context, n *Node, session string, change ...func(*pci.Draft)) (link.Outcome, error) {
-	outcomes, err := n.running.Submit(ctx, [][]byte{w.opening(n.Region, session, change...)})
+	outcomes, err := n.Running().Submit(ctx, [][]byte{w.opening(n.Region, session, change...)})
 	if err != nil {
 		return link.Outcome{}, err
 	}
