@@ -35,7 +35,7 @@ func (n *Node) startCopies() error {
 		return nil
 	}
 	copies, err := follow.NewCopies(follow.CopiesConfig{Host: n.host, Regions: regions, Open: n.openCopy, Discard: n.discardCopy, Keep: n.keepCopy, Peers: n.keeper.Foreign,
-		OnExecuted: n.executed, OnRefused: n.refused, Follow: follow.Config{OpenEntries: n.cfg.Ground.OpenEntries},
+		OnExecuted: n.executed, OnRefused: n.refused, Follow: follow.Config{Wall: n.cfg.Ground.Wall, OpenEntries: n.cfg.Ground.OpenEntries},
 		Metrics: n.registry, Logger: n.log})
 	if err != nil {
 		return err

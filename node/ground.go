@@ -3,6 +3,7 @@ package node
 import (
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
 
@@ -15,8 +16,8 @@ import (
 	"github.com/bizra/bizra/p2p"
 )
 
-// Ground is what a node stands on: its disk and its network, and what many nodes in one process
-// would all work out alike from the same bytes. Everything else of a node is the
+// Ground is what a node stands on: its disk, its network and its wall clock, and what many nodes in one
+// process would all work out alike from the same bytes. Everything else of a node is the
 // same on every ground, which is how the simulator runs what runs in earnest. Raft's log is
 // opened by Config.Raft.OpenLog; the files that Raft keeps beside it always lie in the home.
 type Ground interface {
@@ -37,6 +38,8 @@ type Ground interface {
 	OpenStatement(data []byte, doc *federation.Document) (*attest.Statement, error)
 	// BookPath is the file of the address book, "" to keep it in memory.
 	BookPath(home *Home) string
+	// Wall reads the wall clock, which may be wrong; how time passes is package time's alone.
+	Wall() time.Time
 }
 
 // earth is the machine's disk and sockets.
@@ -45,6 +48,7 @@ type earth struct{}
 func (earth) OpenHome(dir string) (*Home, error)        { return OpenHome(dir) }
 func (earth) NewHost(cfg p2p.Config) (host.Host, error) { return p2p.NewHost(cfg) }
 func (earth) RemoveStore(dir string) error              { return os.RemoveAll(dir) }
+func (earth) Wall() time.Time                           { return time.Now() }
 func (earth) BookPath(home *Home) string                { return home.path(FilePeers) }
 
 func (earth) OpenEntries(entries [][]byte, verify bool) ([]*fsm.Entry, int, error) {

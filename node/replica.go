@@ -66,7 +66,7 @@ func (n *Node) newRegion() (*region.Region, error) {
 		return o, nil
 	}
 	cfg.VerifyState = func(dir string) (uint64, error) { return n.state.verify(n.ctx, dir, n.Document(), own.Name, n.log) }
-	cfg.PeerPhase, cfg.PeerClock = n.asker.FoundingOf, n.asker.Clock
+	cfg.PeerPhase, cfg.PeerClock, cfg.Wall = n.asker.FoundingOf, n.asker.Clock, n.cfg.Ground.Wall
 	cfg.OnFailure, cfg.OnApplied, cfg.Vouched = n.fail, n.applied, n.vouched
 	cfg.Hooks = n.hooks()
 	return region.New(cfg)

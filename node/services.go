@@ -21,7 +21,7 @@ func (n *Node) startServices(context.Context) (err error) {
 	if n.asker, err = link.NewAsker(link.AskerConfig{Host: n.host, Region: name}); err != nil {
 		return err
 	}
-	status, err := link.ServeStatus(n.host, n.access, link.StatusConfig{Version: n.cfg.Version, Region: name, Raft: n.raftStatus, Read: n.readStale})
+	status, err := link.ServeStatus(n.host, n.access, link.StatusConfig{Version: n.cfg.Version, Region: name, Raft: n.raftStatus, Read: n.readStale, Wall: n.cfg.Ground.Wall})
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -49,6 +50,7 @@ type Node struct {
 	running atomic.Pointer[node.Node]
 	starts  int
 	lies    atomic.Pointer[Liar] // nil of an honest node
+	skew    atomic.Int64         // of its wall clock, in nanoseconds
 	ended   sync.WaitGroup       // programs of crashed nodes that still run down
 }
 
@@ -177,6 +179,9 @@ func (g *ground) OpenStatement(data []byte, doc *federation.Document) (*attest.S
 
 // RemoveStore implements [node.Ground].
 func (g *ground) RemoveStore(dir string) error { return g.mount.remove(dir) }
+
+// Wall implements [node.Ground].
+func (g *ground) Wall() time.Time { return time.Now().Add(time.Duration(g.node.skew.Load())) }
 
 // BookPath implements [node.Ground].
 func (g *ground) BookPath(*node.Home) string { return "" }

@@ -75,7 +75,7 @@ type CopiesConfig struct {
 	// goroutines, for one region from one at a time. A copy that is built anew tells its seals again.
 	OnExecuted func(region string, seal *fsm.Seal)
 	OnRefused  func(*Refused)
-	// Follow has the followers' times and OpenEntries; nothing else of it is read.
+	// Follow has the followers' times, wall clock and OpenEntries; nothing else of it is read.
 	Follow Config
 
 	RetryMin   time.Duration // before a copy that failed is opened again; 1 s, doubled for each failure

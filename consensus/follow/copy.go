@@ -221,7 +221,7 @@ func (c *Copy) follow(ctx context.Context) (moved bool, err error) {
 		OnExecuted:  func(s *fsm.Seal) { c.executed(s) },
 		OnRefused:   func(r *Refused) error { return c.refused(ctx, replica, r) },
 		OpenTimeout: cfg.OpenTimeout, SilenceMax: cfg.SilenceMax, StaleAfter: cfg.StaleAfter, RetryMin: cfg.RetryMin, RetryMax: cfg.RetryMax,
-		AsideFor: cfg.AsideFor, OpenEntries: cfg.OpenEntries, Metrics: c.set.cfg.Metrics, Logger: c.set.cfg.Logger, open: cfg.open})
+		AsideFor: cfg.AsideFor, Wall: cfg.Wall, OpenEntries: cfg.OpenEntries, Metrics: c.set.cfg.Metrics, Logger: c.set.cfg.Logger, open: cfg.open})
 	if err != nil {
 		return false, errors.Join(err, replica.Close())
 	}

@@ -67,6 +67,8 @@ type Config struct {
 	// OnDiverged is called once, before Run returns, if the replica diverged.
 	OnDiverged func(err error)
 
+	Wall func() time.Time // reads the wall clock, against which log times are held; time.Now
+
 	OpenTimeout time.Duration // to open a stream, dialling included; 5 s
 	SilenceMax  time.Duration // without a whole frame; 15 s. Servers send one each 5 s
 	StaleAfter  time.Duration // how old a peer may be that sends nothing, while there are others; 30 s
@@ -87,6 +89,9 @@ func (c Config) withDefaults() Config {
 	setDuration(&c.RetryMin, 200*time.Millisecond)
 	setDuration(&c.RetryMax, 10*time.Second)
 	setDuration(&c.AsideFor, 5*time.Minute)
+	if c.Wall == nil {
+		c.Wall = time.Now
+	}
 	if c.OnAdvance == nil {
 		c.OnAdvance = func(int64) {}
 	}

@@ -86,7 +86,7 @@ var errTimeBack = errors.New("log time goes back")
 // times gives how many entries may be taken up as to their log time, and what is the
 // matter with the next.
 func (f *Follower) times(parsed []*fsm.Entry) (int, error) {
-	last, latest := f.at.timeMillis, time.Now().Add(FutureMax).UnixMilli()
+	last, latest := f.at.timeMillis, f.cfg.Wall().Add(FutureMax).UnixMilli()
 	for i, e := range parsed {
 		switch {
 		case e.TimeMillis < last:
@@ -103,7 +103,7 @@ func (f *Follower) times(parsed []*fsm.Entry) (int, error) {
 func (f *Follower) waitEarly(e *early) time.Duration {
 	f.metrics.early.Inc()
 	f.set(func(s *Status) { s.EarlyUntil = e.until })
-	return min(max(time.Until(e.until), 0), earlyMax)
+	return min(max(e.until.Sub(f.cfg.Wall()), 0), earlyMax)
 }
 
 // checkRoot holds what a peer says that its ledger was at the size reached here against

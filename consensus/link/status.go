@@ -64,8 +64,17 @@ type StatusConfig struct {
 	Region  string
 	// Raft is this node's Raft; nil on a node that has none.
 	Raft func() region.Status
+	// Wall reads the wall clock; time.Now.
+	Wall func() time.Time
 	// Read reads the own state, stale; it may fail while there is none.
 	Read Reader
+}
+
+func (c StatusConfig) withDefaults() StatusConfig {
+	if c.Wall == nil {
+		c.Wall = time.Now
+	}
+	return c
 }
 
 func (c StatusConfig) validate() error {
@@ -81,6 +90,7 @@ func (c StatusConfig) validate() error {
 // ServeStatus answers what this node is and how far, until the server is closed. It
 // must be served before Raft is started: founding voters ask each other first.
 func ServeStatus(h host.Host, a *p2p.Access, cfg StatusConfig) (*p2p.Server, error) {
+	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -111,7 +121,7 @@ func (c StatusConfig) status(ctx context.Context, asked []int64) (*Status, error
 	}); err != nil {
 		s.Seals = nil
 	}
-	s.ClockMillis = time.Now().UnixMilli()
+	s.ClockMillis = c.Wall().UnixMilli()
 	return s, nil
 }
 

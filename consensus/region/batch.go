@@ -20,6 +20,7 @@ const queueBytesMin = federation.DocumentBytesMax + pci.EnvelopeBytesMax
 // it waits up to BatchDelay for company, up to what one entry may hold.
 type intake struct {
 	submit      func(data []byte) (await func() (*fsm.Result, error))
+	wall        func() time.Time
 	refusal     func() error // why nothing more is to be taken, though it could be; nil if nothing speaks against it
 	delay       time.Duration
 	inFlightMax int
@@ -61,7 +62,7 @@ type submission struct {
 }
 
 func newIntake(cfg Config, submit func([]byte) func() (*fsm.Result, error)) *intake {
-	return &intake{submit: submit, refusal: func() error { return nil }, delay: cfg.BatchDelay, inFlightMax: cfg.InFlightMax, proofsMax: cfg.QueueProofsMax,
+	return &intake{submit: submit, wall: cfg.Wall, refusal: func() error { return nil }, delay: cfg.BatchDelay, inFlightMax: cfg.InFlightMax, proofsMax: cfg.QueueProofsMax,
 		bytesMax: cfg.QueueBytesMax, hooks: cfg.Hooks, refusing: ErrNotLeader, wake: make(chan struct{}, 1)}
 }
 
@@ -258,7 +259,7 @@ func (in *intake) send(batch []*pending) {
 	if document := batch[0].document; document != nil {
 		command = func(stamp int64, proofs [][]byte) []byte { return fsm.EncodeAdopt(stamp, proofs[0], document) }
 	}
-	await := in.submit(command(start.UnixMilli(), proofs))
+	await := in.submit(command(in.wall().UnixMilli(), proofs))
 	go func() {
 		result, err := await()
 		if err == nil {

@@ -33,11 +33,11 @@ func clockOffset(others []time.Duration) time.Duration {
 // clockLook is when the clock was last found right, by both clocks of this machine.
 type clockLook struct{ monotonic, wall time.Time }
 
-func lookAt(now time.Time) clockLook { return clockLook{now, now.Round(0)} }
+func (r *Region) lookAtClock() clockLook { return clockLook{time.Now(), r.cfg.Wall().Round(0)} }
 
 // jumped says how far the wall clock has moved beside the monotonic one since.
-func (l clockLook) jumped(now time.Time) time.Duration {
-	return now.Round(0).Sub(l.wall) - now.Sub(l.monotonic)
+func (l clockLook) jumped(now clockLook) time.Duration {
+	return now.wall.Sub(l.wall) - now.monotonic.Sub(l.monotonic)
 }
 
 // askClocks measures the other voters' clocks, all at once. It returns when all have answered, or when clockPatience has passed and
@@ -78,14 +78,14 @@ func (r *Region) askClocks(ctx context.Context) []time.Duration {
 
 // askClock measures one clock, nil if it is not known.
 func (r *Region) askClock(ctx context.Context, id raft.ServerID) *time.Duration {
-	start := time.Now()
+	start, wall := time.Now(), r.cfg.Wall()
 	theirs, err := r.cfg.PeerClock(ctx, id)
 	took := time.Since(start)
 	if err != nil || took > clockCallMax {
 		r.cfg.Logger.Debug("a voter's clock is not known", "peer", string(id), "error", err)
 		return nil
 	}
-	offset := time.UnixMilli(theirs).Sub(start.Add(took / 2).Round(0))
+	offset := time.UnixMilli(theirs).Sub(wall.Add(took / 2).Round(0))
 	return &offset
 }
 
@@ -93,7 +93,7 @@ func (r *Region) askClock(ctx context.Context, id raft.ServerID) *time.Duration 
 func (r *Region) checkClock(ctx context.Context) error {
 	offset := clockOffset(r.askClocks(ctx))
 	if offset.Abs() <= clockOffMax {
-		r.clockBase.Store(lookAt(time.Now()))
+		r.clockBase.Store(r.lookAtClock())
 		return nil
 	}
 	r.cfg.Hooks.ClockOff(-offset)
@@ -103,5 +103,5 @@ func (r *Region) checkClock(ctx context.Context) error {
 // clockSteady says whether the wall clock has not been set since it was last found right.
 func (r *Region) clockSteady() bool {
 	look, ok := r.clockBase.Load().(clockLook)
-	return ok && look.jumped(time.Now()).Abs() <= clockJumpMax
+	return ok && look.jumped(r.lookAtClock()).Abs() <= clockJumpMax
 }

@@ -38,6 +38,8 @@ type Config struct {
 	PeerPhase func(ctx context.Context, id raft.ServerID) (Phase, error)
 	// PeerClock asks another voter for its time in Unix milliseconds.
 	PeerClock func(ctx context.Context, id raft.ServerID) (int64, error)
+	// Wall reads the wall clock, by which entries are stamped; time.Now.
+	Wall func() time.Time
 
 	// Vouched says of a peer that Raft's configuration here does not name as a voter whether it is one all the same, by evidence
 	// that this node trusts: a voter whose log is behind may not yet know the one that leads, and would else never learn of it.
@@ -138,6 +140,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.OnApplied == nil {
 		c.OnApplied = func(uint64, *fsm.Result) {}
+	}
+	if c.Wall == nil {
+		c.Wall = time.Now
 	}
 	if c.Vouched == nil {
 		c.Vouched = func(raft.ServerID) bool { return false }

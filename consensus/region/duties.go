@@ -108,7 +108,7 @@ func (r *Region) genesis(ctx context.Context) {
 			err = r.checkClock(ctx)
 		}
 		if err == nil {
-			_, err = r.commit(fsm.EncodeGenesis(time.Now().UnixMilli(), r.cfg.Document))
+			_, err = r.commit(fsm.EncodeGenesis(r.cfg.Wall().UnixMilli(), r.cfg.Document))
 		}
 		if err == nil {
 			continue

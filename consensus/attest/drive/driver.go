@@ -48,9 +48,10 @@ type Config struct {
 	// nothing any more. It must not call Close.
 	OnFailure func(error)
 
-	TickEvery       time.Duration // 1 s
-	LookEvery       time.Duration // how often Leading is asked; 100 ms
-	ExchangeTimeout time.Duration // of one exchange; 5 s
+	Wall            func() time.Time // reads the wall clock; time.Now
+	TickEvery       time.Duration    // 1 s
+	LookEvery       time.Duration    // how often Leading is asked; 100 ms
+	ExchangeTimeout time.Duration    // of one exchange; 5 s
 	Metrics         prometheus.Registerer
 	Logger          *slog.Logger // default: nowhere
 }
@@ -66,6 +67,9 @@ func (c Config) withDefaults() Config {
 	set(&c.ExchangeTimeout, 5*time.Second)
 	if c.Voters == nil && c.Access != nil {
 		c.Voters = c.Access.ForeignVoters
+	}
+	if c.Wall == nil {
+		c.Wall = time.Now
 	}
 	if c.OnLearned == nil {
 		c.OnLearned = func(attest.Learned) {}
@@ -125,7 +129,7 @@ func New(cfg Config) (*Driver, error) {
 	d := &Driver{cfg: cfg, inbox: newInbox(), publish: make(chan attest.Publish, PublishMax), agreed: -1, sealed: map[int64]time.Time{},
 		exchanges: map[string]bool{}, turns: map[string]int{}, ended: make(chan string, ExchangesMax), proposals: make(chan struct{}, ProposalsMax)}
 	var err error
-	if d.machine, err = attest.New(cfg.Attest, time.Now().UnixMilli()); err != nil {
+	if d.machine, err = attest.New(cfg.Attest, d.wallMillis()); err != nil {
 		return nil, err
 	}
 	d.status = d.machine.Status()
@@ -254,7 +258,7 @@ func (d *Driver) takeIn() error {
 // anew makes the machine from the applied records again: more was applied than could be told.
 func (d *Driver) anew() (err error) {
 	d.cfg.Logger.Warn("attestation begins anew from the applied records: it was told less than was applied")
-	if d.machine, err = attest.New(d.cfg.Attest, time.Now().UnixMilli()); err != nil {
+	if d.machine, err = attest.New(d.cfg.Attest, d.wallMillis()); err != nil {
 		return err
 	}
 	d.leading = false
@@ -275,8 +279,10 @@ func (d *Driver) noteAgreed(number int64) {
 // sealedMax bounds the seals of which it is remembered since when they wait.
 const sealedMax = 64
 
+func (d *Driver) wallMillis() int64 { return d.cfg.Wall().UnixMilli() }
+
 func (d *Driver) step(ev attest.Event) error {
-	out, err := d.machine.Step(time.Now().UnixMilli(), ev)
+	out, err := d.machine.Step(d.wallMillis(), ev)
 	if err != nil {
 		return err
 	}
