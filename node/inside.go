@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"errors"
 
 	"github.com/bizra/bizra/consensus/attest"
@@ -18,6 +19,25 @@ func (n *Node) Read(fn func(*fsm.View) error) error {
 		return err
 	}
 	return errors.Join(fn(v), v.Close())
+}
+
+// ReadCurrent lends the state once it holds everything that was acknowledged before the call, by
+// whichever node of the region.
+func (n *Node) ReadCurrent(ctx context.Context, fn func(*fsm.View) error) error {
+	least, err := n.catchUp(ctx)
+	if err != nil {
+		return err
+	}
+	return n.Read(func(v *fsm.View) error {
+		size, err := v.Ledger().Size()
+		switch {
+		case err != nil:
+			return err
+		case size < least:
+			return errNoState // it was replaced meanwhile
+		}
+		return fn(v)
+	})
 }
 
 // ReadCopy lends the node's copy of another region's ledger. Where there is none, fn is not called.

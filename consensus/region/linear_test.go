@@ -16,6 +16,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/internal/linear"
 	"github.com/bizra/bizra/internal/testfed"
 	"github.com/bizra/bizra/pci"
 )
@@ -31,42 +32,6 @@ const (
 	linearSessionSteps  = 40   // of a session before another takes its place
 	linearCheckLimit    = 2 * time.Minute
 )
-
-// The model of one session: its head, as a register that is read, and compared and swapped.
-type (
-	linearInput struct {
-		read   bool
-		expect string // head that the step builds on; "" opens the session
-	}
-	linearOutput struct {
-		won  bool   // of a step
-		head string // that a read saw, or a step made
-	}
-)
-
-func linearModel() porcupine.Model {
-	return porcupine.Model{
-		Init: func() any { return "" },
-		Step: func(state, input, output any) (bool, any) {
-			in, out := input.(linearInput), output.(linearOutput)
-			switch {
-			case in.read:
-				return out.head == state, state
-			case out.won:
-				return in.expect == state, out.head
-			default:
-				return in.expect != state, state
-			}
-		},
-		DescribeOperation: func(input, output any) string {
-			in, out := input.(linearInput), output.(linearOutput)
-			if in.read {
-				return fmt.Sprintf("read %.6s", out.head)
-			}
-			return fmt.Sprintf("step from %.6s: %v %.6s", in.expect, out.won, out.head)
-		},
-	}
-}
 
 // linearRun is a region under load and faults, with the history of what its clients saw.
 type linearRun struct {
@@ -102,7 +67,7 @@ type pendingStep struct {
 	session string
 	client  int
 	call    int64
-	input   linearInput
+	input   linear.Input
 	digest  [32]byte
 }
 
@@ -146,14 +111,14 @@ func (l *linearRun) now() int64 { return time.Since(l.began).Nanoseconds() }
 func (l *linearRun) record(session string, op porcupine.Operation) {
 	l.decided.Add(1)
 	op.Return = l.now()
-	in, out := op.Input.(linearInput), op.Output.(linearOutput)
+	in, out := op.Input.(linear.Input), op.Output.(linear.Output)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.history[session] = append(l.history[session], op)
 	switch {
-	case in.read:
+	case in.Read:
 		l.reads++
-	case out.won:
+	case out.Won:
 		l.wins++
 		for slot := range l.sessions {
 			if s := &l.sessions[slot]; s.id == session {
@@ -215,7 +180,7 @@ func (c *caller) run() {
 }
 
 func (c *caller) read(id string) {
-	op := porcupine.Operation{ClientId: c.number, Input: linearInput{read: true}, Call: c.l.now()}
+	op := porcupine.Operation{ClientId: c.number, Input: linear.Input{Read: true}, Call: c.l.now()}
 	var tip knownTip
 	look := func(s StateMachine) error {
 		v, err := s.(*storedMachine).View()
@@ -245,14 +210,9 @@ func (c *caller) read(id string) {
 	if err != nil {
 		return // a read that failed has seen nothing
 	}
-	op.Output = linearOutput{head: tip.head}
+	op.Output = linear.Output{Head: tip.head}
 	c.l.record(id, op)
 	c.known[id] = tip
-}
-
-// next is where a session goes, round and round.
-func next(state string) string {
-	return map[string]string{"init": "active", "active": "computing", "computing": "validated", "validated": "committed", "committed": "active"}[state]
 }
 
 func (c *caller) step(id string, tip knownTip) {
@@ -261,10 +221,10 @@ func (c *caller) step(id string, tip knownTip) {
 	if tip.head == "" {
 		env = c.agent.Sign("session.open", map[string]any{"region": "a", "session": id, "agents": c.others}, "")
 	} else {
-		env = c.agent.Sign("session.transition", map[string]any{"session": id, "to": next(tip.state), "operation": "read_page",
+		env = c.agent.Sign("session.transition", map[string]any{"session": id, "to": linear.Next(tip.state), "operation": "read_page",
 			"operation_type": "tool", "intent": "read page", "input": "x", "meta": map[string]any{"description": "reads a page"}}, tip.head)
 	}
-	op := porcupine.Operation{ClientId: c.number, Input: linearInput{expect: tip.head}, Call: c.l.now()}
+	op := porcupine.Operation{ClientId: c.number, Input: linear.Input{Expect: tip.head}, Call: c.l.now()}
 	unknown := false
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -282,7 +242,7 @@ func (c *caller) step(id string, tip knownTip) {
 				continue // the same envelope again
 			}
 			c.l.mu.Lock()
-			c.l.pending = append(c.l.pending, pendingStep{id, c.number, op.Call, op.Input.(linearInput), env.Digest()})
+			c.l.pending = append(c.l.pending, pendingStep{id, c.number, op.Call, op.Input.(linear.Input), env.Digest()})
 			c.l.mu.Unlock()
 			delete(c.known, id)
 			return
@@ -294,32 +254,18 @@ func (c *caller) step(id string, tip knownTip) {
 }
 
 func (c *caller) decided(id string, op porcupine.Operation, r *fsm.Receipt) {
-	won, ok := outcomeOf(r)
+	won, ok := linear.OutcomeOf(r)
 	if !ok {
 		c.l.c.t.Errorf("a step was refused for another reason: %v %s", r.Code, r.Message())
 		c.l.stop.Store(true)
 		return
 	}
-	op.Output = linearOutput{won: won, head: r.Head}
+	op.Output = linear.Output{Won: won, Head: r.Head}
 	c.l.record(id, op)
 	if won {
 		c.known[id] = knownTip{r.Head, r.State}
 	} else {
 		delete(c.known, id)
-	}
-}
-
-// outcomeOf says whether a step won; ok is false if it was refused for what no other step can have caused.
-func outcomeOf(r *fsm.Receipt) (won, ok bool) {
-	switch r.Code {
-	case pci.Success:
-		return true, true
-	case pci.RejectStateMismatch:
-		return false, true
-	case pci.RejectInvariantFailed: // opened already
-		return false, r.Action == fsm.ActionSessionOpen
-	default:
-		return false, false
 	}
 }
 
@@ -345,13 +291,13 @@ func (l *linearRun) settle() (settled int) {
 			if errors.Is(err, fsm.ErrNotFound) {
 				continue
 			}
-			won, ok := outcomeOf(&r)
+			won, ok := linear.OutcomeOf(&r)
 			if err != nil || !ok {
 				return fmt.Errorf("a step of unknown outcome became %v: %w", r.Code, err)
 			}
 			settled++
 			l.history[p.session] = append(l.history[p.session], porcupine.Operation{ClientId: p.client, Input: p.input, Call: p.call,
-				Output: linearOutput{won: won, head: r.Head}, Return: math.MaxInt64})
+				Output: linear.Output{Won: won, Head: r.Head}, Return: math.MaxInt64})
 		}
 		return v.Close()
 	})
@@ -364,7 +310,7 @@ func (l *linearRun) settle() (settled int) {
 // check asks porcupine about every session and returns the first that is not linearizable.
 func (l *linearRun) check() (session string, result porcupine.CheckResult) {
 	for id, ops := range l.history {
-		if result := porcupine.CheckOperationsTimeout(linearModel(), ops, linearCheckLimit); result != porcupine.Ok {
+		if result := linear.Explained(ops, linearCheckLimit); result != porcupine.Ok {
 			return id, result
 		}
 	}
@@ -373,12 +319,12 @@ func (l *linearRun) check() (session string, result porcupine.CheckResult) {
 
 // show keeps a picture of a history that is not linearizable.
 func (l *linearRun) show(session string) {
-	_, info := porcupine.CheckOperationsVerbose(linearModel(), l.history[session], linearCheckLimit)
+	_, info := porcupine.CheckOperationsVerbose(linear.Model(), l.history[session], linearCheckLimit)
 	f, err := os.CreateTemp("", "bizra-history-*.html")
 	if err != nil {
 		l.c.t.Fatal(err)
 	}
-	if err := errors.Join(porcupine.Visualize(linearModel(), info, f), f.Close()); err != nil {
+	if err := errors.Join(porcupine.Visualize(linear.Model(), info, f), f.Close()); err != nil {
 		l.c.t.Fatal(err)
 	}
 	l.c.t.Logf("open %s in a browser", f.Name())
@@ -564,33 +510,4 @@ func TestStaleReadsAreFoundOut(t *testing.T) {
 		}
 	}
 	t.Errorf("%d operations, %d of them stale reads, and nothing was found", l.decided.Load(), l.reads)
-}
-
-// The model by itself, on histories of three operations.
-func TestLinearModel(t *testing.T) {
-	op := func(in linearInput, out linearOutput, call, ret int64) porcupine.Operation {
-		return porcupine.Operation{Input: in, Output: out, Call: call, Return: ret}
-	}
-	read := func(head string, call, ret int64) porcupine.Operation {
-		return op(linearInput{read: true}, linearOutput{head: head}, call, ret)
-	}
-	open := op(linearInput{}, linearOutput{won: true, head: "a"}, 0, 10)
-	for name, c := range map[string]struct {
-		ops  []porcupine.Operation
-		want bool
-	}{
-		"read during the step sees either":    {[]porcupine.Operation{open, read("", 1, 9), read("a", 2, 8)}, true},
-		"read after the step misses it":       {[]porcupine.Operation{open, read("", 11, 12)}, false},
-		"two steps win from one head":         {[]porcupine.Operation{open, op(linearInput{}, linearOutput{won: true, head: "b"}, 1, 9)}, false},
-		"one wins, one loses":                 {[]porcupine.Operation{open, op(linearInput{}, linearOutput{}, 1, 9)}, true},
-		"a step loses though nothing changed": {[]porcupine.Operation{open, op(linearInput{expect: "a"}, linearOutput{}, 11, 12)}, false},
-		"a head goes back": {[]porcupine.Operation{open, op(linearInput{expect: "a"}, linearOutput{won: true, head: "b"}, 11, 12),
-			read("a", 13, 14)}, false},
-		"an unknown step takes effect late": {[]porcupine.Operation{open, op(linearInput{expect: "a"}, linearOutput{won: true, head: "b"}, 11, math.MaxInt64),
-			read("a", 13, 14), read("b", 15, 16)}, true},
-	} {
-		if got := porcupine.CheckOperations(linearModel(), c.ops); got != c.want {
-			t.Errorf("%s: %v", name, got)
-		}
-	}
 }
