@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -9,50 +10,115 @@ import (
 
 	"github.com/bizra/bizra/consensus/attest"
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/federation"
+	"github.com/bizra/bizra/internal/linear"
+	"github.com/bizra/bizra/internal/testfed"
 	"github.com/bizra/bizra/internal/testregion"
 )
 
-// TestTheAuditorFinds what would break a promise, each planted in a world that keeps them.
+// TestTheAuditorFinds what would break each promise, planted in a world that keeps them.
 func TestTheAuditorFinds(t *testing.T) {
+	found := map[string]bool{}
 	for _, c := range []struct {
-		name, want string
-		plant      func(t *testing.T, w *World, last *fsm.Seal)
+		name, invariant, want string
+		plant                 func(t *testing.T, w *World, last *fsm.Seal)
 	}{
-		{"two certificates of one size", "contradict", func(t *testing.T, w *World, last *fsm.Seal) {
+		{"two certificates of one size", InvariantContradiction, "contradict", func(t *testing.T, w *World, last *fsm.Seal) {
 			other := *last.Checkpoint()
 			other.State[0] ^= 1
-			w.Auditor.certificate(w.Leader("b"), attest.Learned{Origin: "a", Size: other.Size, Note: testregion.Certify(t, w.Fed, &other)})
+			w.Auditor.watch(w.Leader("b")).Learned(attest.Learned{Origin: "a", Size: other.Size, Note: testregion.Certify(t, w.Fed, &other)})
 		}},
-		{"a certificate of what no ledger has", "no node that is up holds them", func(t *testing.T, w *World, last *fsm.Seal) {
+		{"a certificate of what no ledger has", InvariantReexecution, "no node that is up holds them", func(t *testing.T, w *World, last *fsm.Seal) {
 			other := *last.Checkpoint()
 			other.Size++
-			w.Auditor.certificate(w.Leader("b"), attest.Learned{Origin: "a", Size: other.Size, Note: testregion.Certify(t, w.Fed, &other)})
+			w.Auditor.watch(w.Leader("b")).Learned(attest.Learned{Origin: "a", Size: other.Size, Note: testregion.Certify(t, w.Fed, &other)})
 		}},
-		{"a certificate on the way that re-execution refuses", "re-execution under a later one", func(t *testing.T, w *World, last *fsm.Seal) {
+		{"a certified ledger that does not re-execute", InvariantReexecution, "re-execution refuses", func(t *testing.T, w *World, _ *fsm.Seal) {
+			other, err := federation.Parse(w.Fed.Document.Canonical())
+			if err != nil {
+				t.Fatal(err)
+			}
+			testfed.Stricter(other) // by other gates than those that the region went by
+			own := w.Fed.Document
+			w.Fed.Document = &federation.Document{Version: own.Version, Name: own.Name, Constitution: other.Constitution, Regions: own.Regions}
+			w.Auditor.reexecution.replicas = map[string]*fsm.Machine{}
+		}},
+		{"a certificate on the way that re-execution refuses", InvariantContradiction, "re-execution under a later one", func(t *testing.T, w *World, last *fsm.Seal) {
 			w.attested(t, 20*time.Second, "a", w.submit(t, "a", 1))
 			w.Auditor.mu.Lock()
-			c := w.Auditor.certified["a"][last.Size]
+			c := w.Auditor.contradiction.certified["a"][last.Size]
 			c.body = append([]byte(nil), c.body...)
 			c.body[len(c.body)-3] ^= 1
-			w.Auditor.certified["a"][last.Size] = c
+			w.Auditor.contradiction.certified["a"][last.Size] = c
 			w.Auditor.mu.Unlock()
 		}},
-		{"a voter of another state", "of seal", func(_ *testing.T, w *World, last *fsm.Seal) {
+		{"a voter of another state", InvariantStates, "of seal", func(_ *testing.T, w *World, last *fsm.Seal) {
 			other := *last
 			other.State[0] ^= 1
-			w.Auditor.seal(w.Voters("a")[0], &other)
+			w.Auditor.watch(w.Voters("a")[0]).Applied(&fsm.Result{Seal: &other})
 		}},
-		{"an acknowledged proof that is lost", "is lost from a ledger", func(_ *testing.T, w *World, _ *fsm.Seal) {
-			w.Auditor.accepted[0].digest[0] ^= 1
+		{"an acknowledged proof that is lost", InvariantSurvival, "is lost from a ledger", func(_ *testing.T, w *World, _ *fsm.Seal) {
+			w.Auditor.survival.accepted["a"][0].digest[0] ^= 1
 		}},
-		{"something that is no certificate", "what is none", func(_ *testing.T, w *World, last *fsm.Seal) {
-			w.Auditor.certificate(w.Leader("b"), attest.Learned{Origin: "a", Size: last.Size, Note: []byte("x")})
+		{"an acknowledged proof that never came in", InvariantSurvival, "of its leader", func(_ *testing.T, w *World, last *fsm.Seal) {
+			w.Auditor.accept(accepted{region: "a", index: last.Size + 5})
+		}},
+		{"something that is no certificate", InvariantContradiction, "what is none", func(_ *testing.T, w *World, last *fsm.Seal) {
+			w.Auditor.watch(w.Leader("b")).Learned(attest.Learned{Origin: "a", Size: last.Size, Note: []byte("x")})
+		}},
+		{"a bundle whose entry is another", InvariantBundles, "does not verify", func(t *testing.T, w *World, last *fsm.Seal) {
+			err := w.Leader("a").read(func(v *fsm.View) error {
+				other := *last.Checkpoint()
+				other.Size = 1
+				note := testregion.Certify(t, w.Fed, last.Checkpoint())
+				return w.Auditor.bundles.check(v, note, &other)
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"two steps from one head", InvariantSessions, "no order explains", func(_ *testing.T, w *World, _ *fsm.Seal) {
+			step := func(head string) linear.Operation {
+				return linear.Operation{Input: linear.Input{}, Output: linear.Output{Won: true, Head: head}, Call: 1, Return: 2}
+			}
+			w.Auditor.sessions.seen("a", "s", step("x"))
+			w.Auditor.sessions.seen("a", "s", step("y"))
+		}},
+		{"a read of what was never written", InvariantSessions, "no order explains", func(_ *testing.T, w *World, _ *fsm.Seal) {
+			op := linear.Operation{Input: linear.Input{}, Call: 1, ClientId: 1}
+			w.Auditor.sessions.unknown("a", "s", op, [32]byte{1}) // not in the ledger: it took no effect
+			w.Auditor.sessions.seen("a", "s", linear.Operation{Input: linear.Input{Read: true}, Output: linear.Output{Head: "x"}, Call: 3, Return: 4})
+		}},
+		{"memory that grows", InvariantBounds, "the heap has grown", func(_ *testing.T, w *World, _ *fsm.Seal) {
+			grown := w.Auditor.bounds.measure()
+			grown.heapBytes = 2*grown.heapBytes + heapSlackBytes
+			w.Auditor.bounds.look = func() size { return grown }
+		}},
+		{"goroutines that are left behind", InvariantBounds, "goroutines have grown", func(_ *testing.T, w *World, _ *fsm.Seal) {
+			grown := w.Auditor.bounds.measure()
+			grown.goroutines = 2*1000 + goroutineSlack
+			w.Auditor.bounds.look = func() size { return grown }
+		}},
+		{"a queue without end", InvariantBounds, "bytes unread", func(_ *testing.T, w *World, _ *fsm.Seal) {
+			grown := w.Auditor.bounds.measure()
+			grown.queueBytes = w.net.QueueBytesMax() + 1
+			w.Auditor.bounds.look = func() size { return grown }
+		}},
+		{"a region that is attested no more", InvariantProgress, "after all was healed", func(t *testing.T, w *World, _ *fsm.Seal) {
+			last := w.submit(t, "a", 1)
+			w.CutOff("a", true) // and nobody heals it
+			if err := w.Auditor.progress.within(t.Context(), 10*time.Second, "everything to be attested", func() (bool, error) {
+				return w.Attested("a", last+1000), nil
+			}); err == nil {
+				t.Fatal("no error")
+			}
 		}},
 	} {
+		found[c.invariant] = true
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
-				w, err := New(context.Background(), Config{Dir: dir, Voters: 1})
+				w, err := New(context.Background(), Config{Dir: dir, Voters: 1, Seed: 7})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -62,12 +128,36 @@ func TestTheAuditorFinds(t *testing.T) {
 				if err := w.Auditor.Broken(); err != nil {
 					t.Fatalf("before anything was planted: %v", err)
 				}
+				w.Auditor.bounds.first = &size{heapBytes: w.Auditor.bounds.measure().heapBytes, goroutines: 1000}
 				c.plant(t, w, seals[len(seals)-1])
-				if err := w.Auditor.Audit(); err == nil || !strings.Contains(err.Error(), c.want) {
+				err = w.Auditor.Audit()
+				var v *Violation
+				if !errors.As(err, &v) || v.Invariant != c.invariant || !strings.Contains(err.Error(), c.want) {
 					t.Fatalf("the auditor says: %v", err)
+				}
+				if v.Seed != 7 || v.At == 0 || len(v.Last) == 0 || !strings.Contains(err.Error(), "knows a certificate of a") {
+					t.Fatalf("it does not say what is needed to see it again: %v", err)
 				}
 			})
 		})
+	}
+	for _, name := range Invariants() {
+		if !found[name] {
+			t.Errorf("nothing is planted that breaks %q", name)
+		}
+	}
+}
+
+func TestRing(t *testing.T) {
+	var r ring
+	for i := range lastMax + 3 {
+		r.add(Happening{At: time.Duration(i)})
+		if list := r.all(); len(list) != min(i+1, lastMax) || list[len(list)-1].At != time.Duration(i) {
+			t.Fatalf("after %d: %v", i+1, list)
+		}
+	}
+	if list := r.all(); list[0].At != 3 {
+		t.Fatalf("the oldest is %v", list[0])
 	}
 }
 

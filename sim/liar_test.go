@@ -309,7 +309,7 @@ func TestOldMessagesReplayed(t *testing.T) {
 					t.Fatal(err)
 				}
 				old = append(old, attest.EncodeCosignature(w.Fed.Document.Version, "d", s.Body(), line))
-				if cert, ok := w.Auditor.certified[r][s.Size]; ok {
+				if cert, ok := w.Auditor.contradiction.of(r, s.Size); ok {
 					old = append(old, d.message(attest.KindCertificate, cert.note))
 				}
 			}

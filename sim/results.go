@@ -199,13 +199,18 @@ func (m *measures) regions(l latencies, count int) (list []report.Region, all re
 }
 
 // invariants are what was checked, and how often.
-func (r *run) invariants() []report.Invariant {
-	c := r.checked
-	return []report.Invariant{
-		{Name: "no contradicting certificates", Checks: c.Certificates},
-		{Name: "equal states at equal index", Checks: c.Seals},
-		{Name: "nothing certified that re-execution refuses", Checks: c.Reexecuted},
-		{Name: "committed proofs survive", Checks: c.Kept},
-		{Name: "bundles verify with the document alone", Checks: c.Bundles},
+func (r *run) invariants() (list []report.Invariant) {
+	if r.world == nil {
+		return nil
 	}
+	for _, i := range r.world.Auditor.Invariants() {
+		x := report.Invariant{Name: i.Name(), Checks: i.Checks()}
+		for _, v := range r.broken {
+			if v.Invariant == i.Name() {
+				x.Violations++
+			}
+		}
+		list = append(list, x)
+	}
+	return list
 }

@@ -95,7 +95,6 @@ type run struct {
 	standing []phase        // of each
 	broken   []report.Violation
 	routers  int
-	checked  Counts
 }
 
 func newRun(plan Plan, ended func() error) *run {
@@ -206,7 +205,6 @@ func (r *run) phases(ctx context.Context) error {
 		err = r.world.Auditor.Audit()
 		r.found()
 	}
-	r.checked = r.world.Auditor.Counts()
 	return err
 }
 
@@ -290,7 +288,7 @@ const (
 // liveness waits until everything committed is attested, and known to every node.
 func (r *run) liveness(ctx context.Context) error {
 	next := r.at() + time.Second
-	err := r.world.Within(ctx, r.plan.Liveness, "everything committed to be attested, and known to every node", func() (bool, error) {
+	err := r.world.Auditor.progress.within(ctx, r.plan.Liveness, "everything committed to be attested, and known to every node", func() (bool, error) {
 		if r.at() >= next {
 			next += time.Second
 			r.moment()
@@ -311,25 +309,26 @@ func (r *run) liveness(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
-	r.violation("progress once healed", err.Error())
-	return errBroken
+	return err
 }
 
 func (r *run) at() time.Duration { return time.Since(r.measure.began) }
 
 func (r *run) event(what string) {
 	r.events = append(r.events, report.Event{At: r.at().Seconds(), What: what})
-}
-
-func (r *run) violation(invariant, what string) {
-	r.broken = append(r.broken, report.Violation{Invariant: invariant, At: r.at().Seconds(), What: what})
-	r.event("broken: " + invariant)
+	r.world.Auditor.Note("%s", what)
 }
 
 // found takes up what the auditor has found, and says whether that is anything.
 func (r *run) found() bool {
-	if err := r.world.Auditor.Broken(); err != nil && len(r.broken) == 0 {
-		r.violation("the auditor's", err.Error())
+	list := r.world.Auditor.Violations()
+	for _, v := range list[len(r.broken):] {
+		x := report.Violation{Invariant: v.Invariant, At: v.At.Seconds(), What: v.Err.Error()}
+		for _, h := range v.Last {
+			x.Last = append(x.Last, report.Event{At: h.At.Seconds(), What: h.What})
+		}
+		r.broken = append(r.broken, x)
+		r.event("broken: " + v.Invariant)
 	}
 	return len(r.broken) > 0
 }

@@ -3,6 +3,8 @@ package memnet
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -149,3 +151,24 @@ func (n *Network) Disconnect(a, b peer.ID) {
 		}
 	}
 }
+
+// QueueBytes is how much the fullest stream holds that was not read yet.
+func (n *Network) QueueBytes() (most int) {
+	n.mu.RLock()
+	hosts := slices.Collect(maps.Values(n.hosts))
+	n.mu.RUnlock()
+	for _, h := range hosts {
+		for _, c := range h.connections() {
+			c.mu.Lock()
+			streams := slices.Clone(c.streams)
+			c.mu.Unlock()
+			for _, s := range streams {
+				most = max(most, s.in.held())
+			}
+		}
+	}
+	return most
+}
+
+// QueueBytesMax is what a stream holds at most.
+func (n *Network) QueueBytesMax() int { return n.cfg.WindowBytes }

@@ -292,6 +292,12 @@ func (p *pipe) fail(err error) bool {
 	return true
 }
 
+func (p *pipe) held() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.unread
+}
+
 // stir makes the reader look again.
 func (p *pipe) stir() {
 	p.mu.Lock()

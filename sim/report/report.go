@@ -169,6 +169,7 @@ type Violation struct {
 	Invariant string  `json:"invariant"`
 	At        float64 `json:"at_seconds"` // virtual
 	What      string  `json:"what"`
+	Last      []Event `json:"last"` // that happened before it was found, since the world began
 }
 
 // Invariant is a promise, and how often it was checked.
