@@ -5,7 +5,9 @@
 // connections, streams with deadlines and flow control, events about peers and their
 // protocols. Bytes arrive in order, one latency after they were written, and none is
 // lost while both ends live, as with TCP and QUIC. A one-way [Network.Cut] holds bytes
-// back until it heals; [Network.Disconnect] ends connections.
+// back until it heals; [Network.Part] does so for all ways that a function names;
+// [Network.Weather] makes writes late, double, or overtake each other;
+// [Network.Disconnect] ends connections.
 //
 // It is made for ten thousand hosts in one process: a stream is two queues and two
 // timers, and no goroutine waits on behalf of a link. There is no encryption, so that

@@ -67,6 +67,16 @@ type Network struct {
 	hosts   map[peer.ID]*Host
 	cuts    map[way]bool
 	anyCuts atomic.Bool // of cuts, so that a network that is whole need not lock
+
+	parted  atomic.Pointer[func(from, to peer.ID) bool]
+	weather atomic.Pointer[func(from, to peer.ID, proto protocol.ID, latency time.Duration) Fate]
+}
+
+// Fate is what becomes of one write on its way.
+type Fate struct {
+	Late  time.Duration // beside the latency; what follows on the stream waits behind it
+	Twice bool          // it arrives a second time
+	Swap  bool          // it overtakes the write before it, if that is still under way
 }
 
 type way struct{ from, to peer.ID }
@@ -132,7 +142,52 @@ func (n *Network) Cut(from, to peer.ID, cut bool) {
 	}
 }
 
+// Part cuts every way of which a function says so, beside those that [Network.Cut] has cut, and heals
+// those that the function before it did; nil: none. It is asked often, from many goroutines.
+func (n *Network) Part(parted func(from, to peer.ID) bool) {
+	was := n.parted.Load()
+	if parted == nil {
+		n.parted.Store(nil)
+		parted = func(peer.ID, peer.ID) bool { return false }
+	} else {
+		n.parted.Store(&parted)
+	}
+	if was == nil {
+		return
+	}
+	n.mu.RLock()
+	hosts := slices.Collect(maps.Values(n.hosts))
+	n.mu.RUnlock()
+	for _, h := range hosts {
+		for _, c := range h.connections() {
+			if from := c.far.host.id; (*was)(from, h.id) && !parted(from, h.id) {
+				c.stirAll()
+			}
+		}
+	}
+}
+
+// Weather asks a function what becomes of each write; nil: nothing befalls any. Writes are what
+// programs wrote at once, so where they write whole messages, Twice and Swap are of messages.
+func (n *Network) Weather(fate func(from, to peer.ID, proto protocol.ID, latency time.Duration) Fate) {
+	if fate == nil {
+		n.weather.Store(nil)
+		return
+	}
+	n.weather.Store(&fate)
+}
+
+func (n *Network) fate(p *pipe) Fate {
+	if f := n.weather.Load(); f != nil {
+		return (*f)(p.conn.host.id, p.conn.far.host.id, p.proto, p.conn.latency)
+	}
+	return Fate{}
+}
+
 func (n *Network) isCut(from, to peer.ID) bool {
+	if f := n.parted.Load(); f != nil && (*f)(from, to) {
+		return true
+	}
 	if !n.anyCuts.Load() {
 		return false
 	}

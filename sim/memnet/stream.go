@@ -108,8 +108,9 @@ type pipe struct {
 }
 
 type segment struct {
-	at   time.Time
-	data []byte
+	at    time.Time
+	data  []byte
+	begun bool // to be read
 }
 
 func newPipe(writer *conn, proto protocol.ID) *pipe {
@@ -178,6 +179,7 @@ func (p *pipe) copyOut(b []byte, now time.Time) (n int) {
 		s := &p.segments[0]
 		k := copy(b[n:], s.data)
 		n += k
+		s.begun = true
 		if s.data = s.data[k:]; len(s.data) == 0 {
 			*s = segment{}
 			p.segments = p.segments[1:]
@@ -218,18 +220,32 @@ func (p *pipe) write(b []byte) (int, error) {
 			p.mu.Unlock()
 			return len(b), nil //nolint:nilerr // the writer has not heard of it yet, as over a real network
 		}
-		at := time.Now().Add(p.conn.latency)
-		if k := len(p.segments); k > 0 && at.Before(p.segments[k-1].at) {
-			at = p.segments[k-1].at
-		}
-		p.segments = append(p.segments, segment{at, append([]byte(nil), b...)})
-		p.unread += len(b)
-		if !p.armed || len(p.segments) == 1 { // a reader may wait for its deadline only
-			p.armed = true
-			p.timer.Reset(time.Until(at))
-		}
+		p.send(b)
 		p.mu.Unlock()
 		return len(b), nil
+	}
+}
+
+// send puts a write under way. Under mu.
+func (p *pipe) send(b []byte) {
+	fate := p.conn.host.net.fate(p)
+	at := time.Now().Add(p.conn.latency + fate.Late)
+	first := len(p.segments) == 0
+	if k := len(p.segments); k > 0 && at.Before(p.segments[k-1].at) {
+		at = p.segments[k-1].at
+	}
+	p.segments = append(p.segments, segment{at: at, data: append([]byte(nil), b...)})
+	p.unread += len(b)
+	if k := len(p.segments); fate.Swap && k > 1 && !p.segments[k-2].begun {
+		p.segments[k-1].data, p.segments[k-2].data = p.segments[k-2].data, p.segments[k-1].data
+	}
+	if fate.Twice {
+		p.segments = append(p.segments, segment{at: at, data: append([]byte(nil), b...)})
+		p.unread += len(b)
+	}
+	if !p.armed || first { // a reader may wait for its deadline only
+		p.armed = true
+		p.timer.Reset(time.Until(at))
 	}
 }
 
