@@ -22,6 +22,11 @@ const (
 	ActionSessionMerge      = "session.merge"
 	ActionSessionRollback   = "session.rollback"
 	ActionPatternElevate    = pattern.Action
+	ActionMarketIssue       = "market.issue"
+	ActionMarketReassess    = "market.reassess"
+	ActionMarketBuy         = "market.buy"
+	ActionMarketRelease     = "market.release"
+	ActionMarketPay         = "market.pay"
 	ActionRegionVoter       = "region.voter"
 	ActionFederationAdopt   = "federation.adopt"
 )
@@ -48,12 +53,15 @@ const (
 type action struct {
 	name     string
 	operator bool // only an operator of the region may
+	anyone   bool // an agent and an operator may
 	step     session.Step
 	work     work // of a transition
 	register Agent
 	revoke   string // agent_id
 	voter    voterChange
 	adopt    adoption
+	trade    trade    // in the market
+	needs    resource // what a transition computes with
 }
 
 type voterChange struct {
@@ -62,8 +70,8 @@ type voterChange struct {
 	replaces federation.Key
 }
 
-// readAction is the second half of the SCHEMA gate: payload.data by its action.
-func readAction(env *pci.Envelope, region string) (*action, error) {
+// readAction is the second half of the SCHEMA gate: payload.data by its action, in a region with or without a market.
+func readAction(env *pci.Envelope, region string, hasMarket bool) (*action, error) {
 	o := pci.ReadObject(env.Payload.Data)
 	a := &action{name: env.Payload.Action}
 	headed := false
@@ -88,6 +96,11 @@ func readAction(env *pci.Envelope, region string) (*action, error) {
 	case ActionFederationAdopt:
 		a.operator = true
 		a.readAdopt(o)
+	case ActionMarketIssue, ActionMarketReassess, ActionMarketBuy, ActionMarketRelease, ActionMarketPay:
+		if !hasMarket {
+			return nil, pci.Rejectf(pci.RejectSchema, "payload.action %s: %s", a.name, noMarket(region))
+		}
+		a.readTrade(o)
 	default:
 		return nil, pci.Rejectf(pci.RejectSchema, "payload.action %q is not known to state version %d", clip(env.Payload.Action), StateVersion)
 	}
@@ -96,7 +109,7 @@ func readAction(env *pci.Envelope, region string) (*action, error) {
 			o.Fault("data.region is %q: this proof was sent to region %q", r, region)
 		}
 	}
-	if (a.operator || a.name == ActionPatternElevate) && env.Payload.StateHash != "" {
+	if (a.operator || a.trade != nil || a.name == ActionPatternElevate) && env.Payload.StateHash != "" {
 		o.Fault("payload.state_hash must be empty for %s", a.name)
 	}
 	if err := o.Done(); err != nil {
@@ -104,6 +117,9 @@ func readAction(env *pci.Envelope, region string) (*action, error) {
 	}
 	a.step.Agent, a.step.Region = env.Sender.AgentID, region
 	if headed {
+		if a.needs.quantity > 0 && !hasMarket {
+			return nil, pci.Rejectf(pci.RejectSchema, "data.resource names %v: %s", a.needs.kind, noMarket(region))
+		}
 		h, err := session.ParseHash(env.Payload.StateHash)
 		if err != nil {
 			// An empty state_hash is well formed for the envelope; no session has such a head.
@@ -261,6 +277,7 @@ func (a *action) readTransition(o *pci.Object) {
 		}
 		_ = use.Done()
 	}
+	a.readNeeds(o)
 }
 
 func taskNames() string {

@@ -51,6 +51,9 @@ func (m *Machine) adoptDocument(a *adoption) error {
 		return withoutEntry{pci.Rejectf(pci.RejectSchema, "the federation document with digest %x did not come with the proof: submit both together, with `bizra federation adopt` or POST /v1/federation/adoptions", a.digest)}
 	}
 	next, err := m.successor(m.carried)
+	if err == nil {
+		err = m.checkSupply(next)
+	}
 	var rej *pci.Reject
 	switch {
 	case errors.As(err, &rej):
@@ -112,7 +115,7 @@ func (m *Machine) successor(text []byte) (*federation.Document, error) {
 }
 
 // putInForce makes the document that a proof has adopted the one in force, from the proof's entry on.
-func (m *Machine) putInForce() error {
+func (m *Machine) putInForce(t int64) error {
 	next := m.adopting
 	m.adopting = nil
 	if next == nil {
@@ -123,7 +126,10 @@ func (m *Machine) putInForce() error {
 	}
 	m.head.Document, m.head.DocumentDigest = next.Version, next.Digest()
 	m.noteDocument()
-	return m.adopt(next)
+	if err := m.adopt(next); err != nil {
+		return err
+	}
+	return m.adoptMarket(t)
 }
 
 // forgetWhatIsForgotten drops the nonces that are left of a second whose record has gone

@@ -40,7 +40,7 @@ func (m *Machine) check(ctx context.Context, v *View, progress Progress) error {
 	for _, c := range []struct {
 		what string
 		run  func(context.Context, *View) error
-	}{{"state commitment", m.checkCommitment}, {"replay window", m.checkWindow}, {"session nodes", m.checkNodes}, {"seals", m.checkSeals}, {"records of attestation", m.checkAttest}, {"documents", m.checkDocuments}} {
+	}{{"state commitment", m.checkCommitment}, {"replay window", m.checkWindow}, {"session nodes", m.checkNodes}, {"seals", m.checkSeals}, {"records of attestation", m.checkAttest}, {"documents", m.checkDocuments}, {"market", m.checkMarket}} {
 		progress(c.what, 0, 1)
 		if err := c.run(ctx, v); err != nil {
 			return fmt.Errorf("check the %s: %w", c.what, err)

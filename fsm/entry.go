@@ -19,6 +19,7 @@ func hexOf(b []byte) string { return hex.EncodeToString(b) }
 const (
 	EntryProof   = "proof"   // an envelope and what became of it
 	EntryGenesis = "genesis" // the first: the document and the state version in force from here on
+	EntryEpoch   = "epoch"   // the market has settled an hour or more
 	EntryBreaker = "breaker" // an agent is throttled, muted, on probation or clear from here on
 )
 
@@ -81,7 +82,7 @@ func ParseEntry(data []byte) (*Entry, error) {
 		if env.Kind() != pci.ObjectKind {
 			o.Fault("an entry of kind proof has an envelope")
 		}
-	case EntryGenesis, EntryBreaker:
+	case EntryGenesis, EntryBreaker, EntryEpoch:
 		if env.Kind() != pci.NullKind {
 			o.Fault("an entry of kind %s has no envelope", e.Kind)
 		}
@@ -118,7 +119,7 @@ func (e *Entry) receipt(law *constitution.Constitution) Receipt {
 	r := Receipt{Digest: e.Envelope.Digest(), EnvelopeID: e.Envelope.EnvelopeID, Code: o.Code, Reason: o.Reason,
 		Region: e.Region, HasEntry: true, Index: e.Index, TimeMillis: e.TimeMillis, Action: e.Envelope.Payload.Action,
 		AgentID: e.Envelope.Sender.AgentID, Session: o.Session, Head: o.Head, State: o.State,
-		NTU: o.NTU, Fate: o.Fate, Budget: o.Budget, Agent: o.Agent}
+		NTU: o.NTU, Fate: o.Fate, Budget: o.Budget, Agent: o.Agent, Market: o.Market, Unlicensed: o.Unlicensed}
 	if o.Code == pci.RejectPolicyMismatch && law != nil {
 		r.PolicyHash = law.PolicyHash() // today's is what helps
 	}

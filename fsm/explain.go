@@ -25,9 +25,16 @@ func (r *Receipt) explain() string {
 		o := r.Budget.Over
 		return fmt.Sprintf("data.use.%s is %d, and %d is left of the %v budget of this line of work (task %v). Use less, or go back to active and into computing again, where a new budget is allocated.",
 			o.Part, o.Asked, o.Left, r.Budget.Tier, r.Budget.Task)
+	case r.Reason == reasonUnlicensed && r.Unlicensed != nil:
+		return r.Unlicensed.explain()
 	default:
 		return ""
 	}
+}
+
+func (u *Unlicensed) explain() string {
+	return fmt.Sprintf("data.resource asks for %d of %v, and owner %.80q holds licences to %d. Obtain one that nobody holds with `bizra market issue %v %d`, or one that is held with `bizra market buy`; `bizra market show` tells what there is.",
+		u.Asked, u.Resource, u.Owner, u.Held, u.Resource, u.Asked-u.Held)
 }
 
 // floored is a score as it may still be claimed, to four decimals.

@@ -130,7 +130,7 @@ func reexecuteTo(ctx context.Context, l ledger.View, m *Machine, to, total int64
 
 // compare holds all that is a function of the entries in one store against another.
 func compare(ctx context.Context, disk, again store.Reader) error {
-	for _, prefix := range []byte{keyState, keyNode, keyHistory, keyNonce, keyExpiry, keyDocument, keyInForce, keySeal} {
+	for _, prefix := range []byte{keyState, keyNode, keyHistory, keyNonce, keyExpiry, keyDocument, keyInForce, keySeal, keyEpoch} {
 		it, err := again.Iter([]byte{prefix}, []byte{prefix + 1})
 		if err != nil {
 			return err

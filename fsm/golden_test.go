@@ -14,26 +14,45 @@ import (
 	"testing"
 
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/market"
 	"github.com/bizra/bizra/fsm/session"
 	"github.com/bizra/bizra/internal/testfed"
 	"github.com/bizra/bizra/pci"
 )
 
-var rewriteGolden = flag.Bool("rewrite-golden", false, "write testdata/commands.golden anew, after a change of the state version")
+var rewriteGolden = flag.Bool("rewrite-golden", false, "write testdata/*.golden anew, after a change of the state version")
 
 const (
-	goldenFile     = "testdata/commands.golden"
 	goldenCommands = 10_000
 	goldenSeed     = 7369
 )
 
-// TestGoldenCommands applies one log of 10,000 mixed commands. The log, what every proof in it was answered, the ledger and the
+// TestGoldenCommands applies two logs of 10,000 mixed commands, one of a region without a market and one of a region that has
+// one. The log, what every proof in it was answered, the ledger and the
 // state commitment are the same on every processor: `make processors` runs it for amd64 at two levels and for arm64.
 //
 // The log is made while it is applied, since a step names the head that it builds on. So a difference in the first line that
 // differs, not only in the last, tells where two processors part.
 func TestGoldenCommands(t *testing.T) {
-	g := newGolden(t)
+	met := []pci.Code{pci.RejectSchema, pci.RejectNonceReplay, pci.RejectTimestampStale, pci.RejectIhsanBelowMin,
+		pci.RejectSNRBelowMin, pci.RejectPolicyMismatch, pci.RejectStateMismatch, pci.RejectRoleViolation, pci.RejectInvariantFailed,
+		pci.RejectRateLimited, pci.RejectFateViolation, pci.RejectBudgetExceeded}
+	t.Run("commands", func(t *testing.T) {
+		newGolden(t, testfed.New(1, 3, testfed.DefaultRules)).check(t, "testdata/commands.golden", met)
+	})
+	t.Run("market", func(t *testing.T) {
+		g := newGolden(t, testfed.New(1, 3, testfed.DefaultRules, testfed.Lenient, testfed.Market))
+		g.market = true
+		g.check(t, "testdata/market.golden", append(met, pci.RejectADLGiniExceeded, pci.RejectADLNegativeHolding, pci.RejectADLInvalidTx, pci.RejectADLDustAmount))
+		epochs, err := g.r.view().Epochs(1<<40, fsm.PageMax)
+		if err != nil || len(epochs) < 10 {
+			t.Errorf("%d epochs: %v", len(epochs), err)
+		}
+	})
+}
+
+// check makes the log, and holds what came of it against the file.
+func (g *golden) check(t *testing.T, file string, met []pci.Code) {
 	for g.commands < goldenCommands {
 		g.next()
 	}
@@ -41,19 +60,17 @@ func TestGoldenCommands(t *testing.T) {
 	if g.codes[pci.Success] < goldenCommands/3 {
 		t.Errorf("%d proofs were accepted: the log does not test much", g.codes[pci.Success])
 	}
-	for _, c := range []pci.Code{pci.RejectSchema, pci.RejectNonceReplay, pci.RejectTimestampStale, pci.RejectIhsanBelowMin,
-		pci.RejectSNRBelowMin, pci.RejectPolicyMismatch, pci.RejectStateMismatch, pci.RejectRoleViolation, pci.RejectInvariantFailed,
-		pci.RejectRateLimited, pci.RejectFateViolation, pci.RejectBudgetExceeded} {
+	for _, c := range met {
 		if g.codes[c] == 0 {
 			t.Errorf("no proof met %v", c)
 		}
 	}
 	if *rewriteGolden {
-		if err := os.WriteFile(goldenFile, []byte(got), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want, err := os.ReadFile(goldenFile)
+	want, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,10 +85,12 @@ type golden struct {
 	rng      *rand.Rand
 	agents   []*testfed.Signer // two that flood, two that make mistakes, the others seldom do
 	operator *testfed.Signer
+	market   bool                   // the region has one
 	tips     map[string][]goldenTip // by session: heads that a proof was told of, stale ones among them
 	opened   int
 	careless bool // what is being made may be wrong
 	names    int
+	trades   int             // issues that were tried: licences have lower numbers
 	sent     []*pci.Envelope // some of them, to be sent again
 	commands int
 	log      hash.Hash
@@ -84,8 +103,7 @@ type goldenTip struct {
 	state session.State
 }
 
-func newGolden(t *testing.T) *golden {
-	fed := testfed.New(1, 3, testfed.DefaultRules)
+func newGolden(t *testing.T, fed *testfed.Federation) *golden {
 	g := &golden{r: newRig(t, fed), rng: rand.New(rand.NewPCG(goldenSeed, 0)), operator: fed.Operator("a", start),
 		tips: map[string][]goldenTip{}, log: sha256.New(), receipts: sha256.New(), codes: map[pci.Code]int{}}
 	for range 12 {
@@ -141,6 +159,9 @@ func pick[T any](g *golden, from []T) T { return from[g.dice(len(from))] }
 func (g *golden) next() {
 	if g.dice(4) == 0 {
 		g.r.now += int64(g.dice(4000))
+	}
+	if g.market && g.dice(300) == 0 {
+		g.r.now += market.EpochMillis
 	}
 	switch g.dice(100) {
 	case 0:
@@ -217,6 +238,9 @@ func (g *golden) proof() *pci.Envelope {
 	a.NowMillis = g.r.now
 	g.careless = who < 4 || g.dice(25) == 0
 	change := g.fault()
+	if g.market && g.dice(4) == 0 {
+		return g.trade(a, change)
+	}
 	if g.opened < 20 || g.dice(8) == 0 {
 		return g.open(a, change)
 	}
@@ -243,6 +267,31 @@ func (g *golden) proof() *pci.Envelope {
 		return a.Sign("session.rollback", map[string]any{"session": id, "ancestor": pick(g, tips).head, "reason": "undo"}, at.head, change)
 	default:
 		return a.Sign("session.transition", g.transition(id, at), at.head, change)
+	}
+}
+
+// trade is a step in the market, of an agent for its owner or of the operator for the treasury.
+func (g *golden) trade(a *testfed.Signer, change func(*pci.Draft)) *pci.Envelope {
+	price := int64(market.Credit)*int64(5+g.dice(10)) + int64(g.dice(1000))
+	if g.careless || g.dice(12) == 0 {
+		price = pick(g, []int64{market.Credit - 1, market.Credit, 40 * market.Credit, 400 * market.Credit})
+	}
+	licence := g.dice(g.trades + 1)
+	switch kind := g.dice(10); {
+	case kind < 2:
+		g.operator.NowMillis = g.r.now
+		return g.operator.Sign("market.pay", map[string]any{"region": "a", "to": "owner-of-" + a.AgentID, "amount_micro": 20 * price}, "")
+	case kind < 6:
+		g.trades++
+		return a.Sign("market.issue", map[string]any{"region": "a", "resource": pick(g, []string{"cpu", "gpu"}), "quantity": 1 + g.dice(4), "price_micro": price}, "", change)
+	case kind < 7:
+		return a.Sign("market.buy", map[string]any{"region": "a", "licence": licence, "limit_micro": 2 * price, "price_micro": price}, "", change)
+	case kind < 8:
+		return a.Sign("market.reassess", map[string]any{"region": "a", "licence": licence, "price_micro": price}, "", change)
+	case kind < 9:
+		return a.Sign("market.pay", map[string]any{"region": "a", "to": "owner-of-" + pick(g, g.agents).AgentID, "amount_micro": price}, "", change)
+	default:
+		return a.Sign("market.release", map[string]any{"region": "a", "licence": licence}, "", change)
 	}
 }
 
@@ -316,6 +365,9 @@ func (g *golden) transition(id string, at goldenTip) map[string]any {
 	switch at.state { // in these a budget has been allocated
 	case session.Computing, session.Validated, session.Committed:
 		d["use"] = map[string]any{"tokens": g.dice(30), "time_ms": g.dice(100)}
+	}
+	if g.market && g.dice(3) == 0 {
+		d["resource"] = map[string]any{"type": pick(g, []string{"cpu", "gpu"}), "quantity": 1 + g.dice(2)}
 	}
 	if !g.careless {
 		return d

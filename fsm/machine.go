@@ -10,6 +10,7 @@ import (
 	"github.com/bizra/bizra/fsm/fate"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/fsm/ledger"
+	"github.com/bizra/bizra/fsm/market"
 	"github.com/bizra/bizra/fsm/prefixtree"
 	"github.com/bizra/bizra/fsm/store"
 	"github.com/bizra/bizra/pci"
@@ -65,11 +66,13 @@ type Machine struct {
 	// certified is set by a certificate to the number of seals that it covers, until that is committed.
 	certified int64
 	inForce   atomic.Pointer[documentInForce] // the document for views of any goroutine
+	standing  atomic.Pointer[marketAt]        // the market for views of any goroutine, as last committed
 
 	carried       []byte // the document that came with the command under way, or is at hand for the entry
 	offered       []byte // the document that came before the entry that names it
 	offeredDigest [32]byte
 	adopting      *federation.Document // by the proof under way
+	market        *market.Market       // over the records of scratch; nil until it is needed
 	stopped       error                // why this replica must not go on, once it must not
 }
 
@@ -97,7 +100,7 @@ func (m *Machine) reload() (err error) {
 	m.scratch.Reset()
 	m.hot.clear()
 	m.second, m.oldest = second{}, oldest{}
-	m.meta, m.head, m.pending, m.adopting = meta{}, head{}, map[string]struct{}{}, nil
+	m.meta, m.head, m.pending, m.adopting, m.market = meta{}, head{}, map[string]struct{}{}, nil, nil
 	m.doc, m.region, m.policy, m.law, m.limits, m.docKeys = nil, nil, nil, nil, pci.Thresholds{}, nil
 	if m.log, err = ledger.Open(m.st); err != nil {
 		return err
@@ -335,6 +338,7 @@ func (m *Machine) commit() error {
 	}
 	m.hot.committed(writes)
 	m.txn.Reset()
+	m.showMarket()
 	if len(m.pending) <= pendingMax {
 		return nil
 	}

@@ -19,6 +19,7 @@ const (
 	LayerFATE                 // rules of the constitution, and the four scores
 	LayerSession              // the step and its node's hash
 	LayerBudget               // allocation and charge
+	LayerMarket               // licences, steps and epochs of the market
 	LayerConduct              // outcome, unit and measured SNR of the agent
 	LayerLedger               // the entry and the replay window
 	layerCount
@@ -45,6 +46,8 @@ func (l Layer) String() string {
 		return "session"
 	case LayerBudget:
 		return "budget"
+	case LayerMarket:
+		return "market"
 	case LayerConduct:
 		return "conduct"
 	case LayerLedger:

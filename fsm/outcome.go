@@ -22,7 +22,11 @@ type Outcome struct {
 	Budget  *Budget       // what the node made has left, or what was too little
 	Agent   *Standing     // the sender's after this; nil for operators and strangers
 
+	Market     *Trade      // what the step did in the market
+	Unlicensed *Unlicensed // why the step was refused for want of a licence
+
 	Breaker *Decision // kind breaker
+	Epoch   *Epoch    // kind epoch
 
 	DocumentDigest string // genesis: the federation document in force
 	Document       int64  // genesis: its version
@@ -65,17 +69,20 @@ func (o *Outcome) appendCanonical(b []byte, kind string) []byte {
 		return append(b, '}')
 	case EntryBreaker:
 		return o.Breaker.appendCanonical(b)
+	case EntryEpoch:
+		return o.Epoch.appendCanonical(b)
 	}
 	b = o.Agent.appendCanonical(append(b, `{"agent":`...))
 	b = o.Budget.appendCanonical(append(b, `,"budget":`...))
 	b = strconv.AppendUint(append(b, `,"code":`...), uint64(o.Code), 10)
 	b = appendVerdict(append(b, `,"fate":`...), o.Fate)
 	b = append(append(b, `,"head":"`...), o.Head...)
-	b = session.AppendNTU(append(b, `","ntu":`...), o.NTU)
+	b = o.Market.appendCanonical(append(b, '"'))
+	b = session.AppendNTU(append(b, `,"ntu":`...), o.NTU)
 	b = append(append(b, `,"reason":"`...), o.Reason...)
 	b = pci.AppendString(append(b, `","session":`...), o.Session)
-	b = append(append(b, `,"state":"`...), o.State...)
-	return append(b, `"}`...)
+	b = append(append(append(b, `,"state":"`...), o.State...), '"')
+	return append(o.Unlicensed.appendCanonical(b), '}')
 }
 
 const null = "null"
@@ -190,6 +197,8 @@ func readOutcome(o *pci.Object, kind string) Outcome {
 		out = Outcome{Document: o.Int("document"), DocumentDigest: o.Text("document_digest", 64), StateVersion: o.Int("state_version")}
 	case EntryBreaker:
 		out.Breaker = readDecision(o)
+	case EntryEpoch:
+		out.Epoch = readEpoch(o)
 	default:
 		code := o.Int("code")
 		if code < 0 || code > 104 {
@@ -198,7 +207,7 @@ func readOutcome(o *pci.Object, kind string) Outcome {
 		}
 		out = Outcome{Code: pci.Code(code), Head: o.Text("head", 64), Reason: o.Text("reason", 64),
 			Session: o.Text("session", session.IDBytesMax), State: o.Text("state", 16),
-			NTU: session.ReadNTU(o, "ntu"), Fate: readVerdict(o), Budget: readBudget(o), Agent: readStanding(o)}
+			NTU: session.ReadNTU(o, "ntu"), Fate: readVerdict(o), Budget: readBudget(o), Agent: readStanding(o), Market: readTrade(o), Unlicensed: readUnlicensed(o)}
 	}
 	_ = o.Done()
 	return out

@@ -352,8 +352,9 @@ func (l *layerLog) Enter(x fsm.Layer) { l.seen = append(l.seen, "+"+x.String()) 
 func (l *layerLog) Leave(x fsm.Layer) { l.seen = append(l.seen, "-"+x.String()) }
 
 func TestObserverIsToldOfEveryLayer(t *testing.T) {
-	r := newRig(t, testfed.New(1, 3))
+	r := newRig(t, testfed.New(1, 3, testfed.Market))
 	a := r.registered("alice")
+	r.trades("alice", "acme", 8)
 	head := r.walk(a, "s").Head
 	var log layerLog
 	m, err := fsm.Open(r.st, fsm.Config{Region: "a", Observer: &log})
@@ -361,7 +362,7 @@ func TestObserverIsToldOfEveryLayer(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.m = m
-	r.want(pci.Success, a.Sign("session.transition", to("s", "active"), head))
+	r.want(pci.Success, a.Sign("session.transition", to("s", "active", "resource", map[string]any{"type": "gpu", "quantity": 8}), head))
 	var want []string
 	for _, l := range fsm.Layers() {
 		want = append(want, "+"+l.String(), "-"+l.String())

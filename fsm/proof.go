@@ -43,6 +43,9 @@ func (m *Machine) proof(env *pci.Envelope, stamp int64, res *Result) (Receipt, e
 	if err == nil {
 		err = m.runBreaker(j, res)
 	}
+	if err == nil {
+		err = m.runEpoch(j.t)
+	}
 	var rej *pci.Reject
 	if errors.As(err, &rej) {
 		rec.Code, rec.Reason, rec.Agent = rej.Code, rej.Detail, j.limited
@@ -88,7 +91,7 @@ func (m *Machine) decide(j *judgement, res *Result) (limited bool, err error) {
 		return false, err
 	default:
 		m.scratch.Merge()
-		if err := m.putInForce(); err != nil {
+		if err := m.putInForce(j.t); err != nil {
 			return false, err
 		}
 		m.note(j.act, res)
@@ -189,7 +192,7 @@ type sender struct {
 // known, TIMESTAMP, REPLAY.
 func (m *Machine) admit(j *judgement) (err error) {
 	env, t := j.env, j.t
-	if j.act, err = readAction(env, m.cfg.Region); err != nil {
+	if j.act, err = readAction(env, m.cfg.Region, m.region.Market != nil); err != nil {
 		return err
 	}
 	if j.who, err = m.sender(env); err != nil {
@@ -254,7 +257,7 @@ func (m *Machine) judge(j *judgement) error {
 	switch {
 	case act.operator && !who.operator:
 		return &pci.Reject{Code: pci.RejectRoleViolation, Detail: reasonOperatorsOnly}
-	case !act.operator && who.operator:
+	case !act.operator && !act.anyone && who.operator:
 		return &pci.Reject{Code: pci.RejectRoleViolation, Detail: reasonAgentsOnly}
 	case !who.operator && who.agent.Type != env.Sender.AgentType:
 		return &pci.Reject{Code: pci.RejectRoleViolation, Detail: reasonAgentType}
@@ -273,6 +276,8 @@ func (m *Machine) judge(j *judgement) error {
 		return m.changeVoters(&act.voter)
 	case ActionFederationAdopt:
 		return m.adoptDocument(&act.adopt)
+	case ActionMarketIssue, ActionMarketReassess, ActionMarketBuy, ActionMarketRelease, ActionMarketPay:
+		return m.takeTrade(j)
 	case ActionPatternElevate:
 		return nil // that it is in the ledger is all there is to it
 	default:

@@ -3,6 +3,7 @@ package fsm
 import (
 	"fmt"
 
+	"github.com/bizra/bizra/fsm/market"
 	"github.com/bizra/bizra/fsm/session"
 	"github.com/bizra/bizra/pci"
 )
@@ -35,6 +36,7 @@ const (
 	reasonBreaker        = "breaker" // of a refusal without an entry
 	reasonNeedsQuorum    = "needs-quorum"
 	reasonVersionNotNext = "version-not-next"
+	reasonUnlicensed     = "unlicensed"
 )
 
 // sentence says what a reason means and what to do; "" for one that is no token.
@@ -78,6 +80,9 @@ func sentence(reason string) string {
 		return "A federation of several regions takes a new document only with the endorsement of a quorum of them, which this version of bizra cannot give yet."
 	case reasonVersionNotNext:
 		return "data.version must be that of the document in force and one; GET /v1/federation shows it."
+	}
+	if text := market.Reason(reason).Sentence(); text != "" {
+		return text
 	}
 	return sessionSentence(reason)
 }

@@ -39,6 +39,8 @@ type Receipt struct {
 	Fate       *fate.Verdict
 	Budget     *Budget
 	Agent      *Standing // as of this entry, or of a refusal by the agent's breaker
+	Market     *Trade
+	Unlicensed *Unlicensed
 	// RuleMessage is what the constitution says to who meets the rule that denied, while that constitution is in force.
 	RuleMessage string
 	// ClaimMin is the lowest snr_score with which such a proof can pass, where a claim was above what the
@@ -73,6 +75,9 @@ type receiptJSON struct {
 	Fate   *fate.Verdict `json:"fate,omitempty"`
 	Budget *Budget       `json:"budget,omitempty"`
 	Agent  *standingJSON `json:"agent,omitempty"`
+
+	Market     *Trade      `json:"market,omitempty"`
+	Unlicensed *Unlicensed `json:"unlicensed,omitempty"`
 
 	Finality Finality `json:"finality"`
 	Repeated bool     `json:"repeated"`
@@ -130,7 +135,7 @@ func (r Receipt) MarshalJSON() ([]byte, error) { return r.encode(0) }
 func (r *Receipt) encode(certifiedSize int64) ([]byte, error) {
 	j := receiptJSON{Version: receiptVersion, Digest: hexOf(r.Digest[:]), EnvelopeID: r.EnvelopeID, Code: r.Code,
 		Name: r.Code.String(), Reason: r.Reason, Message: r.Message(), Region: r.Region, Action: r.Action, AgentID: r.AgentID,
-		Session: r.Session, Head: r.Head, State: r.State, NTU: r.NTU, Fate: r.Fate, Budget: r.Budget, Finality: r.Finality(certifiedSize), Repeated: r.Repeated, PolicyHash: r.PolicyHash}
+		Session: r.Session, Head: r.Head, State: r.State, NTU: r.NTU, Fate: r.Fate, Budget: r.Budget, Market: r.Market, Unlicensed: r.Unlicensed, Finality: r.Finality(certifiedSize), Repeated: r.Repeated, PolicyHash: r.PolicyHash}
 	if r.HasEntry {
 		j.Index = &r.Index
 		j.Time = timeText(r.TimeMillis)

@@ -9,6 +9,7 @@ import (
 	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/fsm/budget"
 	"github.com/bizra/bizra/fsm/fate"
+	"github.com/bizra/bizra/fsm/market"
 	"github.com/bizra/bizra/fsm/ntu"
 	"github.com/bizra/bizra/internal/testfed"
 	"github.com/bizra/bizra/pci"
@@ -237,6 +238,14 @@ func FuzzParseEntry(f *testing.F) {
 	f.Add(e.AppendCanonical(nil))
 	e = fsm.Entry{Kind: fsm.EntryBreaker, Region: "a", Index: 8, TimeMillis: start, Outcome: fsm.Outcome{Breaker: &fsm.Decision{AgentID: "x", From: fsm.Throttled, To: fsm.Muted, Belief: 0.4, UntilMillis: start}}}
 	f.Add(e.AppendCanonical(nil))
+	e = fsm.Entry{Kind: fsm.EntryEpoch, Region: "a", Index: 9, TimeMillis: start, Outcome: fsm.Outcome{Epoch: &fsm.Epoch{Number: 3, Epochs: 2, GiniAfter: 350_000, Cap: 5}}}
+	f.Add(e.AppendCanonical(nil))
+	licence := int64(4)
+	e = fsm.Entry{Kind: fsm.EntryProof, Region: "a", Index: 10, TimeMillis: start, Envelope: fed.Agent("x", start).Sign("market.release", inMarket("licence", 4), "")}
+	for _, e.Outcome = range []fsm.Outcome{{Market: &fsm.Trade{Licence: &licence, Paid: 1, Tax: 2, Lapsed: []int64{5}, Revoked: []int64{6, 7}}}, {Market: &fsm.Trade{}},
+		{Code: pci.RejectADLInvalidTx, Reason: "unlicensed", Unlicensed: &fsm.Unlicensed{Owner: "öwner", Resource: market.GPU, Asked: 2, Held: 1}}} {
+		f.Add(e.AppendCanonical(nil))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, err := fsm.ParseEntry(b)
 		if err == nil && string(e.AppendCanonical(nil)) != string(b) {

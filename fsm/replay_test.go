@@ -242,14 +242,18 @@ func TestEntriesDoNotDependOnBatches(t *testing.T) {
 func TestCorruptionIsFound(t *testing.T) {
 	ctx := context.Background()
 	build := func(t *testing.T) *rig {
-		r := newRig(t, testfed.New(1, 3))
+		r := newRig(t, testfed.New(1, 3, testfed.Market))
 		a := r.registered("alice")
 		h := r.want(pci.Success, a.Sign("session.open", open("s"), "")).Head
+		r.trades("alice", "acme", 4)
+		r.now += hour
+		a.NowMillis = r.now
 		r.apply(fsm.EncodeSeal())
 		r.want(pci.Success, a.Sign("session.transition", to("s", "active"), h))
 		return r
 	}
-	for _, prefix := range []string{"Shead", "Sagent/", "Skey/", "Ssession/", "Sconduct/", "Svoters", "Swindow/", "N", "G", "X", "Y", "E", "D", "H", "T", "Z"} {
+	for _, prefix := range []string{"Shead", "Sagent/", "Skey/", "Ssession/", "Sconduct/", "Svoters", "Swindow/", "N", "G", "X", "Y", "E", "D", "H", "T", "Z", "K",
+		"Smarket/head", "Smarket/holder/", "Smarket/licence/"} {
 		for _, del := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s deleted %v", prefix, del), func(t *testing.T) {
 				r := build(t)

@@ -36,6 +36,9 @@ func (m *Machine) genesis(stamp int64, document []byte) error {
 	if err := save(m.enc, m.txn, stateKeyOf(stateVoters, ""), &vs); err != nil {
 		return err
 	}
+	if err := m.adoptMarket(m.head.TimeMillis); err != nil {
+		return err
+	}
 	_, err = m.append(&Entry{Kind: EntryGenesis, Region: m.cfg.Region, TimeMillis: m.head.TimeMillis, Outcome: Outcome{
 		Document: doc.Version, DocumentDigest: hexOf(m.head.DocumentDigest[:]), StateVersion: StateVersion}})
 	return err
@@ -174,6 +177,8 @@ func (m *Machine) reexecute(e *Entry, data []byte) (err error) {
 		err = m.regenesis(e)
 	case e.Kind == EntryBreaker:
 		err = m.rebreak(e)
+	case e.Kind == EntryEpoch:
+		err = m.resettle(e)
 	case e.adopts():
 		err = m.readopt(e)
 	default:

@@ -22,6 +22,7 @@ const (
 	keyDocument = 'B' // federation documents by digest
 	keyInForce  = 'F' // index of the entry that put a document in force: its digest
 	keySeal     = 'Z' // seals by number
+	keyEpoch    = 'K' // number of an epoch that a market settled last: index of the entry that says so
 	keyMeta     = 'M' // Raft index applied; not a function of the ledger
 
 	// What the region has said about itself and others. Not functions of the ledger, so not in the
@@ -42,8 +43,11 @@ const (
 	stateLimited = "limited/" // ‖ agent_id of one whose breaker is not clear: its state
 	stateLimit   = "limit/"   // ‖ public key
 	stateVoters  = "voters"
-	stateSpent   = "spent/"  // ‖ node key of a voter that was removed
-	stateWindow  = "window/" // ‖ second of log time: chain over the nonces of that second
+	stateSpent   = "spent/" // ‖ node key of a voter that was removed
+	stateMarket  = "market/head"
+	stateHolder  = "market/holder/"  // ‖ owner
+	stateLicence = "market/licence/" // ‖ number, 8 bytes big-endian
+	stateWindow  = "window/"         // ‖ second of log time: chain over the nonces of that second
 )
 
 func stateKeyOf(name, id string) []byte {

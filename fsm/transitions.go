@@ -55,6 +55,9 @@ func (m *Machine) moveSession(j *judgement) error {
 	if err := m.spend(j, &rec, &unit); err != nil {
 		return err
 	}
+	if err := m.license(j); err != nil {
+		return err
+	}
 	rec.Session = *next
 	rec.setBudgets(next.Last.Hash, j.out.Budget)
 	if transition {

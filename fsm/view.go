@@ -17,12 +17,14 @@ const PageMax = 1000
 
 // View reads the state as it was at one moment. It must be closed.
 type View struct {
-	snap store.Snapshot
-	enc  encoding
-	head head
-	meta meta
-	doc  *documentInForce // when the view was opened; nil before genesis
-	done func()           // told once the view is closed
+	snap   store.Snapshot
+	enc    encoding
+	region string
+	head   head
+	meta   meta
+	doc    *documentInForce // when the view was opened; nil before genesis
+	market *marketAt        // when the view was opened; nil where it was not computed
+	done   func()           // told once the view is closed
 }
 
 // View opens a view on the state as it is now. Any goroutine may call it.
@@ -35,7 +37,7 @@ func (m *Machine) ViewOn(st store.Store) (*View, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the state: %w", err)
 	}
-	v := &View{snap: snap, enc: m.enc, doc: m.inForce.Load()}
+	v := &View{snap: snap, enc: m.enc, region: m.cfg.Region, doc: m.inForce.Load(), market: m.standing.Load()}
 	_, err1 := load(m.enc, snap, stateKeyOf(stateHead, ""), &v.head)
 	_, err2 := load(m.enc, snap, []byte{keyMeta}, &v.meta)
 	if err := errors.Join(err1, err2); err != nil {
@@ -160,22 +162,12 @@ func (v *View) Agents(after string, countMax int) ([]Agent, error) {
 }
 
 func list[T any](v *View, name, after string, countMax int) ([]T, error) {
-	lower := append(stateKeyOf(name, after), 0)
-	upper := stateKeyOf(name, "")
-	upper[len(upper)-1]++
-	it, err := v.snap.Iter(lower, upper)
+	_, upper := stateRange(name)
+	it, err := v.snap.Iter(append(stateKeyOf(name, after), 0), upper)
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", name, err)
 	}
-	var items []T
-	for ok := it.First(); ok && len(items) < min(countMax, PageMax); ok = it.Next() {
-		var item T
-		if err := v.enc.dec.Unmarshal(it.Value(), &item); err != nil {
-			return nil, errors.Join(fmt.Errorf("decode state %q: %w", it.Key(), err), it.Close())
-		}
-		items = append(items, item)
-	}
-	return items, errors.Join(it.Err(), it.Close())
+	return decodeAll[T](v.enc, it, countMax)
 }
 
 // Agent finds an agent by its id, or [ErrNotFound].

@@ -79,12 +79,16 @@ type wireReceipt struct {
 	Head       string   `cbor:"12,keyasint,omitempty"`
 	State      string   `cbor:"13,keyasint,omitempty"`
 
-	NTU         *ntu.State    `cbor:"15,keyasint,omitempty"`
-	Fate        *fate.Verdict `cbor:"16,keyasint,omitempty"`
-	Budget      *fsm.Budget   `cbor:"17,keyasint,omitempty"`
-	Agent       *fsm.Standing `cbor:"18,keyasint,omitempty"`
-	RuleMessage string        `cbor:"19,keyasint,omitempty"`
-	ClaimMin    float64       `cbor:"21,keyasint,omitempty"`
+	NTU    *ntu.State    `cbor:"15,keyasint,omitempty"`
+	Fate   *fate.Verdict `cbor:"16,keyasint,omitempty"`
+	Budget *fsm.Budget   `cbor:"17,keyasint,omitempty"`
+	Agent  *fsm.Standing `cbor:"18,keyasint,omitempty"`
+
+	Market     *fsm.Trade      `cbor:"22,keyasint,omitempty"`
+	Unlicensed *fsm.Unlicensed `cbor:"23,keyasint,omitempty"`
+
+	RuleMessage string  `cbor:"19,keyasint,omitempty"`
+	ClaimMin    float64 `cbor:"21,keyasint,omitempty"`
 
 	Repeated bool `cbor:"14,keyasint,omitempty"`
 

@@ -15,7 +15,7 @@ func DigestOf(canonical []byte) [32]byte {
 
 // CheckSuccessor refuses a document that may not come in force after this one: it must be
 // the next version of the same federation, with the same regions under the same keys. The
-// constitution, the operators and the voters' addresses may change.
+// constitution, the operators, the voters' addresses and the numbers of a market may change.
 func (d *Document) CheckSuccessor(next *Document) error {
 	switch {
 	case next.Name != d.Name:
@@ -41,6 +41,8 @@ func (r *Region) checkSuccessor(next *Region) error {
 		return fmt.Errorf("log_key and cosign_key cannot be changed")
 	case !slices.EqualFunc(next.Voters, r.Voters, func(a, b Voter) bool { return a.Name == b.Name && a.NodeKey == b.NodeKey }):
 		return fmt.Errorf("the founding voters cannot be changed: `bizra voter` changes who votes, in the ledger")
+	case r.Market != nil && next.Market == nil:
+		return fmt.Errorf("its market cannot be taken away: owners hold credits and licences in it")
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/zeebo/blake3"
 
 	"github.com/bizra/bizra/fsm/constitution"
+	"github.com/bizra/bizra/fsm/market"
 	"github.com/bizra/bizra/pci"
 )
 
@@ -32,8 +33,9 @@ const (
 	documentDepthMax  = 9 // a constitution's, and one
 	documentDomain    = "bizra-federation-v1:"
 	documentFormat    = 1
+	marketFormat      = 2 // of a document in which a region has a market
 	keyHexBytes       = 64
-	versionAdvanceMax = 1 << 53 // the greatest whole number that every JSON reader keeps exactly
+	versionAdvanceMax = exactMax
 )
 
 var (
@@ -78,6 +80,7 @@ type Region struct {
 	CosignKey Key   // signs its cosignatures
 	Operators []Key // sorted
 	Voters    []Voter
+	Market    *market.Rules // nil: nothing is licensed, and a step may not name a resource
 }
 
 // Document is the federation document. What [Parse] returned is not changed afterwards.
@@ -144,8 +147,8 @@ func (d *Document) Canonical() []byte {
 	}
 	b := append([]byte(nil), `{"constitution":`...)
 	b = append(b, d.Constitution.Canonical()...)
-	b = append(b, `,"format":1,"name":`...)
-	b = pci.AppendString(b, d.Name)
+	b = strconv.AppendInt(append(b, `,"format":`...), d.format(), 10)
+	b = pci.AppendString(append(b, `,"name":`...), d.Name)
 	b = append(b, `,"regions":[`...)
 	for i := range d.Regions {
 		if i > 0 {
@@ -167,8 +170,9 @@ func (r *Region) appendCanonical(b []byte) []byte {
 	b = append(b, `{"cosign_key":"`...)
 	b = append(b, r.CosignKey.String()...)
 	b = append(b, `","log_key":"`...)
-	b = append(b, r.LogKey.String()...)
-	b = append(b, `","name":`...)
+	b = append(append(b, r.LogKey.String()...), '"')
+	b = appendMarket(b, r.Market)
+	b = append(b, `,"name":`...)
 	b = pci.AppendString(b, r.Name)
 	b = append(b, `,"operators":[`...)
 	for i, k := range r.Operators {
@@ -206,8 +210,9 @@ func Parse(text []byte) (*Document, error) {
 		return nil, fmt.Errorf("federation document: %w", err)
 	}
 	o := pci.ReadObject(v)
-	if f := o.Int("format"); f != documentFormat {
-		o.Fault("format %d of federation documents is not known to this program: it knows format %d; a newer bizra may read it", f, documentFormat)
+	format := o.Int("format")
+	if format != documentFormat && format != marketFormat {
+		o.Fault("format %d of federation documents is not known to this program: it knows formats %d and %d; a newer bizra may read it", format, documentFormat, marketFormat)
 	}
 	d := &Document{Version: o.Int("version"), Name: o.Text("name", 63)}
 	member, given := o.Any("constitution")
@@ -216,6 +221,9 @@ func Parse(text []byte) (*Document, error) {
 	}
 	if !given {
 		o.Fault("constitution is missing")
+	}
+	if d.format() > format {
+		o.Fault("a document in which a region has a market is of format %d, not %d", marketFormat, format)
 	}
 	if err := o.Done(); err != nil {
 		return nil, fmt.Errorf("federation document: %w", err)
@@ -255,6 +263,7 @@ func readRegion(root, o *pci.Object) Region {
 		_ = vo.Done()
 		r.Voters = append(r.Voters, v)
 	}
+	r.Market = readMarket(o)
 	_ = o.Done()
 	return r
 }
@@ -264,7 +273,8 @@ const VotersMax = 5
 
 // Check refuses a document that breaks a rule, naming region and rule. Among them:
 // one to [RegionsMax] regions with distinct names, sorted; 1, 3 or 5 voters each; no
-// Ed25519 key twice anywhere, whatever its role, since each key must speak for one role only.
+// Ed25519 key twice anywhere, whatever its role, since each key must speak for one role only;
+// no market where registration is open.
 func (d *Document) Check() error {
 	if _, err := constitution.ParseCanonical(d.Constitution.Canonical()); err != nil {
 		return fmt.Errorf("federation document: %w", err)
@@ -289,7 +299,11 @@ func (d *Document) checkRegions() error {
 		if i > 0 && d.Regions[i-1].Name >= r.Name {
 			return fmt.Errorf("federation document: regions must be sorted by name, each once: %q stands after %q", r.Name, d.Regions[i-1].Name)
 		}
-		if err := r.check(keys, names); err != nil {
+		err := r.check(keys, names)
+		if err == nil && r.Market != nil && d.Constitution.Limits.OpenRegistration {
+			err = fmt.Errorf("market: it cannot be where registration is open, since whoever makes many names would have many shares: set limits.open_registration to false, or leave market out")
+		}
+		if err != nil {
 			return fmt.Errorf("federation document: region %q: %w", r.Name, err)
 		}
 	}
@@ -339,7 +353,7 @@ func (r *Region) check(keys map[Key]string, names map[string]string) error {
 			return err
 		}
 	}
-	return nil
+	return checkMarket(r.Market)
 }
 
 func (v *Voter) check(names map[string]string) error {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/bizra/bizra/fsm/constitution"
 	"github.com/bizra/bizra/fsm/federation"
+	"github.com/bizra/bizra/fsm/market"
 	"github.com/bizra/bizra/internal/testfed"
 )
 
@@ -24,6 +25,31 @@ func TestDocumentRoundTrip(t *testing.T) {
 	}
 	if again, err = federation.Parse(spaced.Bytes()); err != nil || again.Digest() != d.Digest() {
 		t.Fatalf("spacing changes the digest: %v", err)
+	}
+}
+
+// TestMarketInADocument: a document with a market says so by its format, and one without is what it was before there were any.
+func TestMarketInADocument(t *testing.T) {
+	for format, d := range map[string]*federation.Document{`"format":1,`: testfed.New(2, 1).Document, `"format":2,`: testfed.New(2, 1, testfed.Market).Document} {
+		text := string(d.Canonical())
+		again, err := federation.Parse([]byte(text))
+		if err != nil || again.Digest() != d.Digest() || !strings.Contains(text, format) || strings.Contains(text, "market") != strings.Contains(format, "2") {
+			t.Errorf("%s read again as %+v: %v", text, again, err)
+		}
+	}
+	one, other := testfed.New(1, 1).Document, testfed.New(1, 1, testfed.Market).Document
+	other.Regions[0].Market.UnitPrice[market.Storage] = 1
+	if err := other.Check(); err == nil || !strings.Contains(err.Error(), "resources.storage has a price_micro and no capacity") {
+		t.Errorf("a price without a capacity, which the canonical form would lose: %v", err)
+	}
+	other.Regions[0].Market.UnitPrice[market.Storage] = 0
+	one.Version, other.Version = 1, 2
+	if err := one.CheckSuccessor(other); err != nil {
+		t.Errorf("a market cannot come later: %v", err)
+	}
+	one.Version = 3
+	if err := other.CheckSuccessor(one); err == nil || !strings.Contains(err.Error(), "cannot be taken away") {
+		t.Errorf("a market can be taken away: %v", err)
 	}
 }
 
@@ -67,7 +93,7 @@ func TestDocumentsThatAreRefused(t *testing.T) {
 		{"no JSON", "region: a", "REJECT_SCHEMA"},
 		{"twice a member", strings.Replace(good, `"format":1`, `"format":1,"format":1`, 1), "format"},
 		{"unknown member", strings.Replace(good, `"format":1`, `"format":1,"more":1`, 1), "more"},
-		{"newer format", strings.Replace(good, `"format":1`, `"format":2`, 1), "a newer bizra may read it"},
+		{"newer format", strings.Replace(good, `"format":1`, `"format":3`, 1), "a newer bizra may read it"},
 		{"newer constitution", strings.Replace(good, `"version":2}`, `"version":9}`, 1), "a newer bizra may read it"},
 		{"older constitution", strings.Replace(good, `"version":2}`, `"version":1}`, 1), "it reads version 2"},
 		{"no constitution", "{" + after(good, `},"format"`, `"format"`), "constitution is missing"},
@@ -93,6 +119,19 @@ func TestDocumentsThatAreRefused(t *testing.T) {
 		}), "leave out /p2p"},
 		{"ihsan above 1", change(func(d *federation.Document) { d.Constitution.Thresholds.IhsanMin = 1.5 }), "ihsan_min"},
 		{"nonce window too short", change(func(d *federation.Document) { d.Constitution.Thresholds.NonceWindowMillis = 240_000 }), "nonce_window_ms"},
+		{"market of format 1", strings.Replace(change(testfed.Market), `"format":2`, `"format":1`, 1), "is of format 2"},
+		{"market and open registration", change(func(d *federation.Document) { testfed.Market(d); testfed.Open(d) }), "limits.open_registration"},
+		{"market without credits", change(func(d *federation.Document) { testfed.Market(d); d.Regions[1].Market.Supply = 0 }), `region "b": market: supply_micro is 0`},
+		{"market of more credits than a JSON number keeps", change(func(d *federation.Document) { testfed.Market(d); d.Regions[0].Market.Supply = 1<<53 + 1 }), "supply_micro"},
+		{"market of nothing", change(func(d *federation.Document) { d.Regions[0].Market = &market.Rules{Supply: market.Credit} }), "name what there is to be licensed"},
+		{"capacity below 0", change(func(d *federation.Document) { testfed.Market(d); d.Regions[0].Market.Capacity[market.CPU] = -1 }), "Capacity of cpu is -1"},
+		{"capacity 0", strings.Replace(change(testfed.Market), `"capacity":64`, `"capacity":0`, 1), "gpu.capacity is 0: leave the resource out"},
+		{"price too high", change(func(d *federation.Document) {
+			testfed.Market(d)
+			d.Regions[0].Market.UnitPrice[market.GPU] = market.ValueMax + 1
+		}), "UnitPrice of gpu"},
+		{"unknown resource", strings.Replace(change(testfed.Market), `"gpu":{`, `"tpu":{`, 1), "tpu"},
+		{"resource without a price", strings.Replace(change(testfed.Market), `,"price_micro":2000000`, ``, 1), "price_micro"},
 	} {
 		_, err := federation.Parse([]byte(c.text))
 		if err == nil || !strings.Contains(err.Error(), c.says) {
@@ -129,6 +168,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(testfed.New(1, 1).Document.Canonical())
 	f.Add(testfed.New(2, 3, testfed.Open).Document.Canonical())
 	f.Add(testfed.New(1, 1, testfed.DefaultRules).Document.Canonical())
+	f.Add(testfed.New(2, 1, testfed.Market).Document.Canonical())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d, err := federation.Parse(b)
 		if err != nil {

@@ -33,7 +33,7 @@ type Market struct {
 // Found makes the records of a new market in which all credits lie in the treasury. Epochs are counted from the log
 // time given. The errors are [ErrRules], [ErrTime], [ErrFounded] and the store's.
 func Found(store Store, rules Rules, nowMillis int64) (*Market, error) {
-	if err := rules.validate(); err != nil {
+	if err := rules.Check(); err != nil {
 		return nil, err
 	}
 	if nowMillis < 0 || nowMillis > timeMillisMax {
@@ -55,7 +55,7 @@ func Found(store Store, rules Rules, nowMillis int64) (*Market, error) {
 // force; if their supply is another than the records', see [Market.Adopt]. The errors are [ErrRules], [ErrUnfounded],
 // [ErrRecords] and the store's.
 func Open(store Store, rules Rules) (*Market, error) {
-	if err := rules.validate(); err != nil {
+	if err := rules.Check(); err != nil {
 		return nil, err
 	}
 	head, found, err := store.Head()
@@ -94,7 +94,7 @@ func (m *Market) Adopt(nowMillis int64, rules Rules) error {
 	if err := m.at(nowMillis); err != nil {
 		return err
 	}
-	if err := rules.validate(); err != nil {
+	if err := rules.Check(); err != nil {
 		return err
 	}
 	more := rules.Supply - m.head.Supply

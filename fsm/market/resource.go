@@ -39,6 +39,11 @@ func (r Resource) String() string {
 	}
 }
 
+// ResourcesByName lists the resources in the order of their names' bytes, as canonical forms need them.
+func ResourcesByName() [ResourceCount]Resource {
+	return [...]Resource{Bandwidth, Consensus, CPU, GPU, Inference, Memory, Storage}
+}
+
 // ParseResource is the inverse of [Resource.String]; ok is false for any other text.
 func ParseResource(name string) (r Resource, ok bool) {
 	for r := CPU; r < ResourceCount; r++ {

@@ -64,7 +64,8 @@ type Rules struct {
 	Capacity [ResourceCount]int64
 }
 
-func (r Rules) validate() error {
+// Check refuses rules out of range with [ErrRules].
+func (r Rules) Check() error {
 	if r.Supply < 0 || r.Supply > SupplyMax {
 		return fmt.Errorf("%w: Supply is %d, want 0 to %d", ErrRules, r.Supply, int64(SupplyMax))
 	}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 )
 
@@ -120,4 +121,56 @@ func (a *arena) copy(value []byte) []byte {
 	out := a.free[:n:n]
 	a.free = a.free[n:]
 	return out
+}
+
+// Scan visits the keys lower ≤ key < upper in order, as t sees them; base is the reader under the outermost Txn. It ends with
+// the first error of visit, which must not write in that range nor keep what it is given.
+func (t *Txn) Scan(base Reader, lower, upper []byte, visit func(key, value []byte) error) error {
+	it, err := base.Iter(lower, upper)
+	if err != nil {
+		return err
+	}
+	under := it.First()
+	for _, w := range t.within(lower, upper) {
+		for ; under && bytes.Compare(it.Key(), w.Key) < 0; under = it.Next() {
+			if err := visit(it.Key(), it.Value()); err != nil {
+				return errors.Join(err, it.Close())
+			}
+		}
+		if under && bytes.Equal(it.Key(), w.Key) {
+			under = it.Next()
+		}
+		if w.Delete {
+			continue
+		}
+		if err := visit(w.Key, w.Value); err != nil {
+			return errors.Join(err, it.Close())
+		}
+	}
+	for ; under; under = it.Next() {
+		if err := visit(it.Key(), it.Value()); err != nil {
+			return errors.Join(err, it.Close())
+		}
+	}
+	return errors.Join(it.Err(), it.Close())
+}
+
+// within lists the last writes of t and its parents in a range, sorted by key.
+func (t *Txn) within(lower, upper []byte) []Write {
+	var writes []Write
+	seen := map[string]struct{}{}
+	for at := t; at != nil; at = at.parent {
+		for key, p := range at.overlay { //detlint:ordered sorted below
+			if key < string(lower) || upper != nil && key >= string(upper) {
+				continue
+			}
+			if _, later := seen[key]; later {
+				continue
+			}
+			seen[key] = struct{}{}
+			writes = append(writes, Write{Key: []byte(key), Value: p.value, Delete: p.delete})
+		}
+	}
+	slices.SortFunc(writes, func(a, b Write) int { return bytes.Compare(a.Key, b.Key) })
+	return writes
 }

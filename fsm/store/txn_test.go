@@ -141,6 +141,57 @@ func TestTxnKeepsWhatItHandedOut(t *testing.T) {
 	}
 }
 
+// TestTxnScan holds Scan of two overlays over a store against a map.
+func TestTxnScan(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		base := store.NewMemory()
+		parent := store.NewTxn(base)
+		child := parent.Child()
+		key := rapid.StringMatching("[ab]{1,3}")
+		want := map[string]string{}
+		for i, txn := range []*store.Txn{nil, parent, child} {
+			for range rapid.IntRange(0, 8).Draw(t, "writes") {
+				k, v := key.Draw(t, "key"), fmt.Sprint(i, len(want))
+				w := store.Write{Key: []byte(k), Value: []byte(v), Delete: rapid.IntRange(0, 3).Draw(t, "deletes") == 0}
+				switch want[k] = v; {
+				case w.Delete:
+					delete(want, k)
+				}
+				switch {
+				case txn == nil:
+					if err := base.Commit([]store.Write{w}); err != nil {
+						t.Fatal(err)
+					}
+				case w.Delete:
+					txn.Delete(w.Key)
+				default:
+					txn.Set(w.Key, w.Value)
+				}
+			}
+		}
+		lower, upper := key.Draw(t, "lower"), key.Draw(t, "upper")
+		var wanted, got []string
+		for _, k := range slices.Sorted(maps.Keys(want)) {
+			if lower <= k && k < upper {
+				wanted = append(wanted, k+"="+want[k])
+			}
+		}
+		scan := func(visit func(k, v []byte) error) error {
+			return child.Scan(base, []byte(lower), []byte(upper), visit)
+		}
+		if err := scan(func(k, v []byte) error { got = append(got, string(k)+"="+string(v)); return nil }); err != nil || !slices.Equal(got, wanted) {
+			t.Fatalf("visited %q, want %q: %v", got, wanted, err)
+		}
+		stop := errors.New("stop")
+		if err := scan(func([]byte, []byte) error { return stop }); errors.Is(err, stop) != (len(wanted) > 0) {
+			t.Fatalf("the visitor's error: %v of %d keys", err, len(wanted))
+		}
+		if err := base.Close(); err != nil { // no iterator was left open
+			t.Fatal(err)
+		}
+	})
+}
+
 func TestTxnPassesOnErrors(t *testing.T) {
 	base := store.NewMemory()
 	txn := store.NewTxn(base).Child()

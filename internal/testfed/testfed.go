@@ -12,6 +12,7 @@ import (
 
 	"github.com/bizra/bizra/fsm/constitution"
 	"github.com/bizra/bizra/fsm/federation"
+	"github.com/bizra/bizra/fsm/market"
 	"github.com/bizra/bizra/pci"
 )
 
@@ -89,6 +90,16 @@ func Open(d *federation.Document) { d.Constitution.Limits.OpenRegistration = tru
 func Lenient(d *federation.Document) {
 	d.Constitution.Thresholds.MeasuredSNRMargin = 1
 	d.Constitution.Breaker.ThrottleBelow, d.Constitution.Breaker.MuteBelow = 0, 0
+}
+
+// Market gives every region a market: a million credits, 1,000 cpu at a credit each, 64 gpu at two.
+func Market(d *federation.Document) {
+	for i := range d.Regions {
+		rules := market.Rules{Supply: 1_000_000 * market.Credit}
+		rules.Capacity[market.CPU], rules.UnitPrice[market.CPU] = 1000, market.Credit
+		rules.Capacity[market.GPU], rules.UnitPrice[market.GPU] = 64, 2*market.Credit
+		d.Regions[i].Market = &rules
+	}
 }
 
 // DefaultRules gives a document the default constitution with all its rules.
