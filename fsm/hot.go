@@ -2,8 +2,12 @@ package fsm
 
 import "github.com/bizra/bizra/fsm/store"
 
-// hotRecordsMax is how many records each of the two generations of [hot] holds: some tens of megabytes at most.
-const hotRecordsMax = 16 << 10
+// What each of the two generations of [hot] holds at most: so many records, and so many bytes of keys and records, but for
+// the last one.
+const (
+	hotRecordsMax = 16 << 10
+	hotBytesMax   = 16 << 20
+)
 
 // hot keeps the state records that Apply read or wrote lately, as the store has them: an agent, its
 // conduct and its session are read again with each of its proofs. It is exact, since whoever commits tells it what
@@ -11,6 +15,7 @@ const hotRecordsMax = 16 << 10
 type hot struct {
 	st         store.Getter
 	young, old map[string][]byte
+	bytes      int // of young
 }
 
 func newHot(st store.Getter) *hot {
@@ -20,7 +25,7 @@ func newHot(st store.Getter) *hot {
 }
 
 // clear forgets everything.
-func (h *hot) clear() { h.young, h.old = map[string][]byte{}, map[string][]byte{} }
+func (h *hot) clear() { h.young, h.old, h.bytes = map[string][]byte{}, map[string][]byte{}, 0 }
 
 // Get implements [store.Getter].
 func (h *hot) Get(key []byte) ([]byte, error) {
@@ -41,8 +46,12 @@ func (h *hot) Get(key []byte) ([]byte, error) {
 }
 
 func (h *hot) put(key, value []byte) {
-	if len(h.young) >= hotRecordsMax {
-		h.old, h.young = h.young, make(map[string][]byte, hotRecordsMax)
+	if len(h.young) >= hotRecordsMax || h.bytes >= hotBytesMax {
+		h.old, h.young, h.bytes = h.young, make(map[string][]byte, len(h.young)), 0
+	}
+	was, again := h.young[string(key)]
+	if h.bytes += len(value) - len(was); !again {
+		h.bytes += len(key)
 	}
 	h.young[string(key)] = value
 }
@@ -56,7 +65,10 @@ func (h *hot) committed(writes []store.Write) {
 		}
 		delete(h.old, string(w.Key))
 		if w.Delete {
-			delete(h.young, string(w.Key))
+			if was, ok := h.young[string(w.Key)]; ok {
+				h.bytes -= len(w.Key) + len(was)
+				delete(h.young, string(w.Key))
+			}
 			continue
 		}
 		h.put(w.Key, append(make([]byte, 0, len(w.Value)), w.Value...))

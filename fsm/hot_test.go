@@ -73,3 +73,30 @@ func TestHotIsExact(t *testing.T) {
 		t.Errorf("of %d reads, %d for nothing, %d reached the store; %d records are old", reads, misses, under.reads, len(h.old))
 	}
 }
+
+// TestHotIsBoundedInBytes: large records, written again and deleted too, are counted as what they are.
+func TestHotIsBoundedInBytes(t *testing.T) {
+	const recordBytes = 64 << 10
+	h := newHot(store.NewMemory())
+	bytesOf := func(m map[string][]byte) (n int) {
+		for k, v := range m {
+			n += len(k) + len(v)
+		}
+		return n
+	}
+	turned := false
+	for i := range 3000 {
+		key := fmt.Appendf([]byte{keyState}, "%d", i%700)
+		h.committed([]store.Write{{Key: key, Value: make([]byte, recordBytes+i), Delete: i%7 == 0}})
+		if got := bytesOf(h.young); got != h.bytes {
+			t.Fatalf("%d bytes are held, %d counted", got, h.bytes)
+		}
+		turned = turned || len(h.old) > 0
+		if h.bytes > hotBytesMax+2*recordBytes || bytesOf(h.old) > hotBytesMax+2*recordBytes {
+			t.Fatalf("%d and %d bytes are held", h.bytes, bytesOf(h.old))
+		}
+	}
+	if !turned {
+		t.Error("nothing grew old")
+	}
+}

@@ -22,6 +22,7 @@ type metrics struct {
 	clockOff   prometheus.Gauge
 	leading    prometheus.Gauge
 	snapshots  *prometheus.CounterVec
+	persist    prometheus.Histogram
 	seals      prometheus.Counter
 	gauges     []prometheus.Collector
 }
@@ -39,6 +40,7 @@ func newMetrics(n *Node) *metrics {
 		clockOff:   prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: "raft", Name: "clock_offset_seconds", Help: "This leader's clock against the median of its voters' when it was last found too far off."}),
 		leading:    prometheus.NewGauge(prometheus.GaugeOpts{Namespace: ns, Subsystem: "raft", Name: "leading", Help: "1 while this node leads its region."}),
 		snapshots:  prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: "raft", Name: "snapshots_total", Help: "Snapshots taken, by result."}, []string{"result"}),
+		persist:    prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: ns, Subsystem: "raft", Name: "snapshot_seconds", Help: "Taking a snapshot: the state is made durable, and Raft's log is cut.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 15)}),
 		seals:      prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: "fsm", Name: "seals_total", Help: "Seals applied."}),
 	}
 	gauge := func(subsystem, name, help string, f func() float64) {
@@ -92,7 +94,7 @@ func newMetrics(n *Node) *metrics {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return append(m.gauges, m.decided, m.apply, m.layers, m.commit, m.batch, m.refusedRPC, m.overloaded, m.clockOff, m.leading, m.snapshots, m.seals)
+	return append(m.gauges, m.decided, m.apply, m.layers, m.commit, m.batch, m.refusedRPC, m.overloaded, m.clockOff, m.leading, m.snapshots, m.persist, m.seals)
 }
 
 // layerTimer tells what layers cost. A state machine goes through one at a time, on one goroutine.
@@ -139,10 +141,12 @@ func (m *metrics) hooks() region.Hooks {
 			}
 		},
 		ClockOff: func(offset time.Duration) { m.clockOff.Set(offset.Seconds()) },
-		Snapshot: func(_ time.Duration, err error) {
+		Snapshot: func(took time.Duration, err error) {
 			result := "ok"
 			if err != nil {
 				result = "failed"
+			} else {
+				m.persist.Observe(took.Seconds())
 			}
 			m.snapshots.WithLabelValues(result).Inc()
 		},

@@ -62,7 +62,9 @@ type Config struct {
 	FreeBytes func(dir string) (int64, error)
 
 	SnapshotEntries uint64 // log entries between snapshots; 8192
+	SnapshotBytes   uint64 // of the log between snapshots, whichever comes first; 64 MiB
 	TrailingEntries uint64 // log entries kept behind a snapshot, for followers that are not far behind; 16384
+	TrailingBytes   uint64 // of them at most, to a mebibyte; 256 MiB
 
 	SealInterval  time.Duration // between seals while the ledger grows; 1 s
 	ClockInterval time.Duration // between looks at the voters' clocks; 5 s
@@ -130,6 +132,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.TrailingEntries == 0 {
 		c.TrailingEntries = 16384
+	}
+	if c.SnapshotBytes == 0 {
+		c.SnapshotBytes = 64 << 20
+	}
+	if c.TrailingBytes == 0 {
+		c.TrailingBytes = 256 << 20
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -216,6 +224,9 @@ func (c Config) validate() error {
 		return fmt.Errorf("region: InFlightMax %d, QueueProofsMax %d, QueueBytesMax %d: at least 1, %d and %d",
 			c.InFlightMax, c.QueueProofsMax, c.QueueBytesMax, fsm.BatchProofsMax, queueBytesMin)
 	}
+	if c.TrailingBytes < markBytes {
+		return fmt.Errorf("region: TrailingBytes is %d: at least %d", c.TrailingBytes, markBytes)
+	}
 	if c.RPCTimeout < c.HeartbeatTimeout {
 		return errors.New("region: RPCTimeout must not be below HeartbeatTimeout")
 	}
@@ -230,7 +241,7 @@ func (c Config) raft(id raft.ServerID) *raft.Config {
 	r.MaxAppendEntries = maxAppendEntries
 	r.BatchApplyCh = true      // several of our entries then go to disk in one write
 	r.ShutdownOnRemove = false // a removed voter may go on as a member
-	r.TrailingLogs = c.TrailingEntries
+	r.TrailingLogs = 1         // the log store decides what outlives a cut; see logStore.cut
 	// We take snapshots ourselves; Raft's own are the second line.
 	r.SnapshotThreshold = snapshotSecondLine * c.SnapshotEntries
 	r.NoSnapshotRestoreOnStart = true

@@ -45,10 +45,7 @@ func heartbeatOfTheNextTerm(t *testing.T, offered bool) {
 		transport = besideTheMainThread{ours}
 	}
 	cfg := Config{}.withDefaults()
-	log, err := newLogStore(&watched{backing: newFakeLog(), limit: time.Minute, report: func(err error) { t.Error(err) }}, func() bool { return true }, func(bool) {})
-	if err != nil {
-		t.Fatal(err)
-	}
+	log := newLogStore(&watched{backing: newFakeLog(), limit: time.Minute, report: func(err error) { t.Error(err) }}, func() bool { return true }, func(bool) {})
 	snapshots := raft.NewInmemSnapshotStore()
 	alone := raft.Configuration{Servers: []raft.Server{{ID: "a", Address: "a"}}}
 	if err := raft.BootstrapCluster(cfg.raft("a"), log, log, snapshots, transport, alone); err != nil {
@@ -185,10 +182,7 @@ func TestLogKeptForAReceiver(t *testing.T) {
 		"a conflict at the end":  {40, 100, 30, 100, 1, 29},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, err := newLogStore(&watched{backing: newFakeLog(), limit: time.Minute}, func() bool { return true }, func(bool) {})
-			if err != nil {
-				t.Fatal(err)
-			}
+			l := newLogStore(&watched{backing: newFakeLog(), limit: time.Minute}, func() bool { return true }, func(bool) {})
 			l.needed, l.neededMax = func() uint64 { return c.needed }, c.max
 			for i := uint64(1); i <= 100; i++ {
 				if err := l.StoreLog(&raft.Log{Index: i, Term: 1}); err != nil {

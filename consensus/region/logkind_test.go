@@ -257,10 +257,7 @@ func TestInstalledSnapshotLeavesWhatIsAfterIt(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			l, err := newLogStore(&watched{backing: log, limit: time.Minute, report: func(err error) { t.Error(err) }}, func() bool { return false }, func(bool) {})
-			if err != nil {
-				t.Fatal(err)
-			}
+			l := newLogStore(&watched{backing: log, limit: time.Minute, report: func(err error) { t.Error(err) }}, func() bool { return false }, func(bool) {})
 			if err := l.installed(&pointer{Index: 100, Term: 3}); err != nil {
 				t.Fatal(err)
 			}

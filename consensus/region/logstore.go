@@ -20,7 +20,6 @@ const (
 	boltName           = "raft.db"
 	boltLockTimeout    = 5 * time.Second
 	boltMmapBytes      = 64 << 20 // mapped at once, so that growing seldom waits for readers
-	logCacheEntries    = 1024     // entries kept in memory for the followers
 	currentTermKey     = "CurrentTerm"
 	foundingScanMax    = 64 // a log of more entries than this is past founding, whatever they are
 	bootstrapIndexTerm = 1  // index and term of the entry that founds a Raft log
@@ -153,12 +152,16 @@ func (w *watched) IsMonotonic() bool {
 // kept, as it is in other stores; align has seen to it that there is no gap.
 type logStore struct {
 	*watched
-	cache   *raft.LogCache
+	cache   *logCache
+	weight  logWeight
 	leading func() bool
 	// needed is the first entry that somebody who gets a snapshot needs after it, 0 if nobody does; at most neededMax entries are
 	// kept for it.
 	needed    func() uint64
 	neededMax uint64
+	// The newest entries, at most trailing of them and trailingBytes, outlive the cut that follows a snapshot: what Raft itself
+	// leaves is next to nothing. For who gets a snapshot it is neededFactor times as much.
+	trailing, trailingBytes uint64
 	// stored is called after entries were stored: whether commands are among them.
 	stored func(commands bool)
 
@@ -174,12 +177,8 @@ var (
 	_ raft.MonotonicLogStore = (*logStore)(nil)
 )
 
-func newLogStore(w *watched, leading func() bool, stored func(commands bool)) (*logStore, error) {
-	cache, err := raft.NewLogCache(logCacheEntries, w)
-	if err != nil {
-		return nil, fmt.Errorf("make the log's cache: %w", err)
-	}
-	return &logStore{watched: w, cache: cache, leading: leading, stored: stored, needed: func() uint64 { return 0 }}, nil
+func newLogStore(w *watched, leading func() bool, stored func(commands bool)) *logStore {
+	return &logStore{watched: w, cache: newLogCache(w), leading: leading, stored: stored, needed: func() uint64 { return 0 }}
 }
 
 // GetLog implements raft.LogStore. Raft panics, on threads of its own, over a log that it cannot read; instead the thread ends
@@ -211,6 +210,7 @@ func (l *logStore) StoreLogs(logs []*raft.Log) error {
 	if err := l.cache.StoreLogs(logs); err != nil {
 		return err
 	}
+	l.weight.add(logs, neededFactor*l.trailingBytes)
 	commands := false
 	for _, log := range logs {
 		commands = commands || log.Type == raft.LogCommand
@@ -225,20 +225,34 @@ func (l *logStore) DeleteRange(first, last uint64) error {
 	if err != nil {
 		return err
 	}
-	keep, needed := l.keep.Load(), l.needed()
 	// Raft cuts the front after a snapshot of our own, and never all of it; whatever reaches the end is not that.
-	switch front := last < end; {
-	case !front && keep > 0:
+	switch keep := l.keep.Load(); {
+	case last < end:
+		last = l.cut(last, end)
+	case keep > 0:
 		l.keep.Store(0)
 		last = keep
-	case front && needed > 0 && needed <= last && end-needed < l.neededMax:
-		// Who gets a snapshot would find the entries after it gone, and need another (hashicorp/raft #617).
-		last = needed - 1
 	}
 	if first > last {
 		return nil
 	}
 	return l.cache.DeleteRange(first, last)
+}
+
+// cut is how far the front of the log may go, of what Raft would remove.
+func (l *logStore) cut(last, end uint64) uint64 {
+	first := l.weight.within(l.trailingBytes)
+	if end >= l.trailing {
+		first = max(first, end-l.trailing+1)
+	}
+	if last >= first {
+		last = max(first, 1) - 1
+	}
+	// Who gets a snapshot would find the entries after it gone, and need another (hashicorp/raft #617).
+	if needed := l.needed(); needed > 0 && needed <= last && end-needed < l.neededMax && needed >= l.weight.within(neededFactor*l.trailingBytes) {
+		last = needed - 1
+	}
+	return last
 }
 
 // installed is align for a snapshot that Raft has just received.
@@ -282,7 +296,7 @@ func (l *logStore) align(p *pointer) error {
 	if err != nil && !errors.Is(err, raft.ErrLogNotFound) {
 		return err
 	}
-	if err := l.DeleteRange(first, p.Index); err != nil {
+	if err := l.cache.DeleteRange(first, p.Index); err != nil {
 		return fmt.Errorf("remove entries %d to %d, which differ from the snapshot: %w", first, p.Index, err)
 	}
 	return nil

@@ -47,10 +47,7 @@ func TestIsMonotonicIsForwarded(t *testing.T) {
 		backing LogBacking
 		want    bool
 	}{{newFakeLog(), false}, {monotonicLog{newFakeLog()}, true}} {
-		l, err := newLogStore(&watched{backing: c.backing, limit: time.Second}, func() bool { return false }, func(bool) {})
-		if err != nil {
-			t.Fatal(err)
-		}
+		l := newLogStore(&watched{backing: c.backing, limit: time.Second}, func() bool { return false }, func(bool) {})
 		var store raft.LogStore = l
 		if m, ok := store.(raft.MonotonicLogStore); !ok || m.IsMonotonic() != c.want {
 			t.Errorf("%T: monotonic %v, want %v", c.backing, ok && m.IsMonotonic(), c.want)
@@ -113,11 +110,8 @@ func TestStoreErrorsEndRaftsGoroutineInsteadOfPanic(t *testing.T) {
 			var reported error
 			log := &brokenReads{fakeLog: newFakeLog(), err: broken}
 			log.fakeLog.err = broken
-			l, err := newLogStore(&watched{backing: log, limit: time.Minute, report: func(err error) { reported = err }},
+			l := newLogStore(&watched{backing: log, limit: time.Minute, report: func(err error) { reported = err }},
 				func() bool { return false }, func(bool) {})
-			if err != nil {
-				t.Fatal(err)
-			}
 			returned, ended := false, make(chan struct{})
 			go func() {
 				defer close(ended)
@@ -190,11 +184,8 @@ func checkAlign(t *testing.T, log LogBacking, at *pointer, logs []*raft.Log, wan
 		}
 	}
 	leading := false
-	l, err := newLogStore(&watched{backing: log, limit: time.Minute, report: func(err error) { t.Error(err) }},
+	l := newLogStore(&watched{backing: log, limit: time.Minute, report: func(err error) { t.Error(err) }},
 		func() bool { return leading }, func(bool) {})
-	if err != nil {
-		t.Fatal(err)
-	}
 	for range 2 { // again, as after a crash
 		if err := l.align(at); err != nil {
 			t.Fatal(err)
@@ -221,10 +212,7 @@ func checkAlign(t *testing.T, log LogBacking, at *pointer, logs []*raft.Log, wan
 
 func TestStoredTellsOfCommands(t *testing.T) {
 	var told []bool
-	l, err := newLogStore(&watched{backing: newFakeLog(), limit: time.Minute}, func() bool { return false }, func(c bool) { told = append(told, c) })
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := newLogStore(&watched{backing: newFakeLog(), limit: time.Minute}, func() bool { return false }, func(c bool) { told = append(told, c) })
 	for _, log := range []*raft.Log{{Index: 1, Type: raft.LogConfiguration}, {Index: 2, Type: raft.LogNoop}, {Index: 3, Type: raft.LogCommand}} {
 		if err := l.StoreLog(log); err != nil {
 			t.Fatal(err)

@@ -38,13 +38,14 @@ type Region struct {
 	running  chan struct{}  // closed when Raft runs
 	heldOnce sync.Once
 
-	sealed    atomic.Int64 // size of the ledger at the last seal, -1 before one is seen
-	withheld  atomic.Bool  // no seal is made until a certificate comes
-	snapshot  atomic.Bool  // a snapshot is due
-	transfer  sync.Mutex   // held by the one leadership transfer at a time
-	blockedAt atomic.Int64 // since when Raft refuses writes for a transfer, Unix nanoseconds; 0 if it does not
-	starting  atomic.Bool  // Start was called
-	clockBase atomic.Value // time.Time: when the clock was last found right
+	sealed     atomic.Int64  // size of the ledger at the last seal, -1 before one is seen
+	withheld   atomic.Bool   // no seal is made until a certificate comes
+	snapshot   atomic.Bool   // a snapshot is due
+	snapshotAt atomic.Uint64 // bytes stored in the log when the last one was taken
+	transfer   sync.Mutex    // held by the one leadership transfer at a time
+	blockedAt  atomic.Int64  // since when Raft refuses writes for a transfer, Unix nanoseconds; 0 if it does not
+	starting   atomic.Bool   // Start was called
+	clockBase  atomic.Value  // time.Time: when the clock was last found right
 
 	mu        sync.Mutex // guards what follows
 	transport raft.Transport
@@ -131,16 +132,15 @@ func (r *Region) openHome() error {
 		return err
 	}
 	r.watched = &watched{backing: backing, limit: r.cfg.StoreLimit, report: r.fail}
-	if r.logs, err = newLogStore(r.watched, r.IsLeader, r.held); err != nil {
-		return err
-	}
+	r.logs = newLogStore(r.watched, r.IsLeader, r.held)
 	r.logs.needed, r.logs.neededMax = r.snapshots.needed, neededFactor*r.cfg.TrailingEntries
+	r.logs.trailing, r.logs.trailingBytes = r.cfg.TrailingEntries, r.cfg.TrailingBytes
 	r.replica.mu.Lock() // who reads stale may ask already
 	defer r.replica.mu.Unlock()
 	return r.replica.start()
 }
 
-// At most this many times TrailingEntries are kept in the log for voters that are being sent a snapshot.
+// At most this many times TrailingEntries and TrailingBytes are kept in the log for voters that are being sent a snapshot.
 const neededFactor = 8
 
 // startRaft runs NewRaft on a goroutine of its own, since a log that cannot be read ends the goroutine that reads it.
@@ -250,7 +250,11 @@ func (r *Region) applied(index uint64, result *fsm.Result) {
 		r.withheld.Store(false)
 	}
 	// A region that nobody attests makes no seals, and its log must not grow for that.
-	if p := r.snapshots.newest(); p == nil && index >= r.cfg.SnapshotEntries || p != nil && index >= p.Index+r.cfg.SnapshotEntries {
+	var last uint64 // that a snapshot covers
+	if p := r.snapshots.newest(); p != nil {
+		last = p.Index
+	}
+	if index >= last+r.cfg.SnapshotEntries || r.logs.weight.stored() >= r.snapshotAt.Load()+r.cfg.SnapshotBytes {
 		r.snapshot.Store(true)
 		r.wakeTend()
 	}
@@ -353,9 +357,12 @@ func (r *Region) tend() {
 		}
 		r.keepPeers()
 		if r.snapshot.Swap(false) {
-			start := time.Now()
+			start, stored := time.Now(), r.logs.weight.stored()
 			err := r.raft.Load().Snapshot().Error()
 			r.cfg.Hooks.Snapshot(time.Since(start), err)
+			if err == nil {
+				r.snapshotAt.Store(stored)
+			}
 			if err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
 				r.cfg.Logger.Warn("no snapshot was taken; the next entry tries again", "error", err)
 			}
