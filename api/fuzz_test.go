@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"net/http/httptest"
+	"strings"
 	"testing"
+	"time"
 
 	"filippo.io/torchwood"
 
@@ -101,6 +103,34 @@ func FuzzTilePath(f *testing.F) {
 			if err != nil || torchwood.TilePath(tile) != "tile/"+path || tile.L >= 0 && w.Body.Len() != 32*tile.W {
 				t.Fatalf("/tile/%s: %d bytes of tile %+v: %v", path, w.Body.Len(), tile, err)
 			}
+		}
+	})
+}
+
+// FuzzTarget: whatever path, query and headers a client sends, it gets an answer: JSON where it is a problem, and nothing panics.
+func FuzzTarget(f *testing.F) {
+	for _, seed := range [][2]string{{"/v1/proofs/" + knownDigest, "consistency=stale"}, {"/v1/sessions", "limit=1000&after=x"}, {"/v1/sessions/s/history", "from=-1&limit=x"},
+		{"/v1/agents/a", "consistency=%zz"}, {"/v1/certificates", "from=9223372036854775808"}, {"/v1/patterns", "limit=0"}, {"/v1/events", "from=3&kinds=receipt,x"},
+		{"/v1/documents/0", ""}, {"/v1/proofs/" + knownDigest + "/bundle", "wait=attested&timeout=-1s"}, {"/checkpoint", ""}, {"/nothing", "?"}} {
+		f.Add(seed[0], seed[1], "Bearer x", "7")
+	}
+	backend, _ := certifiedLedger(f)
+	s, reg := newServer(f, backend, api.Config{})
+	f.Fuzz(func(t *testing.T, path, query, authorization, lastEvent string) {
+		if !strings.HasPrefix(path, "/") {
+			return
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond) // it may ask to wait, or for a stream of events
+		defer cancel()
+		r := httptest.NewRequest("GET", "/", nil)
+		r.URL.Path, r.URL.RawQuery = path, query
+		r.Header["Authorization"], r.Header["Last-Event-Id"] = []string{authorization}, []string{lastEvent}
+		w := serve(s, r.WithContext(ctx))
+		if w.Header().Get("Content-Type") == client.MediaProblem && !json.Valid(w.Body.Bytes()) {
+			t.Fatalf("%d: %q", w.Code, w.Body)
+		}
+		if counter(t, reg, "bizra_http_panics_total") != 0 {
+			t.Fatalf("%d: %s", w.Code, w.Body)
 		}
 	})
 }

@@ -109,7 +109,7 @@ func (m *Machine) checkWindow(ctx context.Context, v *View) error {
 		}
 		nonce, t := splitExpiry(value)
 		at, err := v.snap.Get(nonceKey(nonce))
-		if err != nil || len(at) != 16 || binary.BigEndian.Uint64(at) < next {
+		if err != nil || len(at) != nonceBytes || binary.BigEndian.Uint64(at) < next {
 			return fmt.Errorf("nonce number %d is not remembered: %w", next, err)
 		}
 		if binary.BigEndian.Uint64(at) == next { // else it was used again after it had expired

@@ -26,7 +26,7 @@ func (m *Machine) remember(nonce [32]byte) error {
 	t := m.head.TimeMillis
 	seq := m.head.NonceNext
 	m.head.NonceNext++
-	var at [16]byte
+	var at [nonceBytes]byte
 	binary.BigEndian.PutUint64(at[:8], seq)
 	binary.BigEndian.PutUint64(at[8:], uint64(t)) //nolint:gosec // log time is never negative
 	m.txn.Set(nonceKey(nonce), at[:])
@@ -115,16 +115,31 @@ func (m *Machine) forget(until int64) error {
 func (m *Machine) forgetFirst(record []byte) error {
 	nonce, t := splitExpiry(record)
 	m.txn.Delete(numbered(keyExpiry, m.head.NonceFirst))
-	at, err := m.txn.Get(nonceKey(nonce))
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return fmt.Errorf("read nonce number %d of the replay window: %w", m.head.NonceFirst, err)
+	seq, _, found, err := m.remembered(nonce)
+	if err != nil {
+		return err
 	}
-	if err == nil && binary.BigEndian.Uint64(at) == m.head.NonceFirst {
+	if found && seq == m.head.NonceFirst {
 		m.txn.Delete(nonceKey(nonce)) // unless it was used again after it had expired
 	}
 	m.txn.Delete(windowKey(t / secondMillis))
 	m.head.NonceFirst++
 	return nil
+}
+
+// remembered finds when a nonce came last, if it did within the window or is not forgotten yet.
+func (m *Machine) remembered(nonce [32]byte) (seq uint64, timeMillis int64, found bool, err error) {
+	b, err := m.txn.Get(nonceKey(nonce))
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return 0, 0, false, nil
+	case err == nil && len(b) != nonceBytes:
+		err = fmt.Errorf("its record has %d bytes", len(b))
+		fallthrough
+	case err != nil:
+		return 0, 0, false, fmt.Errorf("look up a nonce: %w", err)
+	}
+	return binary.BigEndian.Uint64(b), int64(binary.BigEndian.Uint64(b[8:])), true, nil //nolint:gosec // written from an int64
 }
 
 // oldest is the log time of the oldest nonce that is remembered, so that most entries need not look.
@@ -137,7 +152,11 @@ type oldest struct {
 // expired says whether the second of a log time lies wholly at or before until.
 func expired(timeMillis, until int64) bool { return timeMillis/secondMillis < (until+1)/secondMillis }
 
-const expiryBytes = 40
+// Sizes of the records under keyNonce and keyExpiry.
+const (
+	nonceBytes  = 16
+	expiryBytes = 32 + 8
+)
 
 // splitExpiry reads a record under keyExpiry: the nonce and its log time.
 func splitExpiry(b []byte) (nonce [32]byte, timeMillis int64) {

@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -202,11 +201,11 @@ func (m *Machine) admit(j *judgement) (err error) {
 		return err
 	}
 	window := m.law.Thresholds.NonceWindowMillis
-	b, err := m.txn.Get(nonceKey(env.Nonce))
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return fmt.Errorf("look up a nonce: %w", err)
+	_, last, found, err := m.remembered(env.Nonce)
+	if err != nil {
+		return err
 	}
-	if err == nil && t-int64(binary.BigEndian.Uint64(b[8:])) < window { //nolint:gosec // written from an int64
+	if found && t-last < window {
 		return refusef(pci.RejectNonceReplay, "another proof used this nonce less than %d s of log time ago; sign again with a new one", window/1000)
 	}
 	if j.who.operator {

@@ -73,11 +73,8 @@ func OpenHome(dir string) (*Home, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open home: %w", err)
 	}
-	if err := json.Unmarshal(b, &h.Identity); err != nil {
+	if h.Identity, err = parseIdentity(b); err != nil {
 		return nil, fmt.Errorf("open home: %s: %w", h.path(FileNode), err)
-	}
-	if h.Identity.Version != homeVersion {
-		return nil, fmt.Errorf("open home: %s is of version %d and this program knows version %d: a newer bizra may read it", h.path(FileNode), h.Identity.Version, homeVersion)
 	}
 	if h.NodeKey, err = pci.LoadKey(h.path(FileNodeKey)); err != nil {
 		return nil, fmt.Errorf("open home: %w", err)
@@ -89,6 +86,17 @@ func OpenHome(dir string) (*Home, error) {
 		return nil, err
 	}
 	return h, nil
+}
+
+// parseIdentity reads what FileNode holds.
+func parseIdentity(text []byte) (id Identity, err error) {
+	if err := json.Unmarshal(text, &id); err != nil {
+		return Identity{}, fmt.Errorf("it is damaged: %w", err)
+	}
+	if id.Version != homeVersion {
+		return Identity{}, fmt.Errorf("it is of version %d and this program knows version %d: a newer bizra may read it", id.Version, homeVersion)
+	}
+	return id, nil
 }
 
 func (h *Home) loadOptional() (err error) {

@@ -2,6 +2,9 @@ package pci
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/bizra/bizra/internal/vectors"
@@ -127,6 +130,33 @@ func FuzzVerifyBatchAgrees(f *testing.F) {
 			if single := envs[i].Verify(); CodeOf(err) != CodeOf(single) {
 				t.Fatalf("envelope %d of %d: batch %v, single %v", i, len(envs), err, single)
 			}
+		}
+	})
+}
+
+// FuzzKeyFile: what a key file may hold is one key, which is written as it was read; anything else is refused without
+// a word of what it holds.
+func FuzzKeyFile(f *testing.F) {
+	key := newKey(ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)))
+	path := filepath.Join(f.TempDir(), "key")
+	if err := key.Save(path); err != nil {
+		f.Fatal(err)
+	}
+	good, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add(append(append([]byte(nil), good...), good...))
+	f.Add(good[:len(good)/2])
+	f.Add([]byte("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		k, err := parseKey(text)
+		if (k == nil) == (err == nil) {
+			t.Fatalf("key %v, %v", k != nil, err)
+		}
+		if k != nil && newKey(ed25519.NewKeyFromSeed(k.secret().Seed())).Public() != k.Public() {
+			t.Fatal("a key whose public half is another's")
 		}
 	})
 }

@@ -105,6 +105,11 @@ func loadKey(path string) (*PrivateKey, error) {
 	if len(text) > KeyFileBytesMax {
 		return nil, fmt.Errorf("it has more than %d bytes", KeyFileBytesMax)
 	}
+	return parseKey(text)
+}
+
+// parseKey reads what a key file holds.
+func parseKey(text []byte) (*PrivateKey, error) {
 	block, rest := pem.Decode(text)
 	if block == nil || block.Type != pemTypePrivate || len(bytes.TrimSpace(rest)) > 0 {
 		return nil, fmt.Errorf("it must hold one PEM block of type %s and nothing after it", pemTypePrivate)

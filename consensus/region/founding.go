@@ -136,14 +136,24 @@ func (r *Region) decideAdded() error {
 	if err != nil {
 		return fmt.Errorf("read the file %s: %w", addedName, err)
 	}
-	var mark addedMark
-	if err := json.Unmarshal(b, &mark); err != nil || len(mark.Senders) == 0 {
+	mark, err := parseAddedMark(b)
+	if err != nil {
 		return fmt.Errorf("the file %s is damaged: remove it and add the node again (%w)", r.path(addedName), errors.Join(err, ErrNoStore))
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.senders = mark.Senders
 	return nil
+}
+
+func parseAddedMark(text []byte) (mark addedMark, err error) {
+	if err := json.Unmarshal(text, &mark); err != nil {
+		return addedMark{}, fmt.Errorf("decode it: %w", err)
+	}
+	if len(mark.Senders) == 0 {
+		return addedMark{}, errors.New("it names nobody")
+	}
+	return mark, nil
 }
 
 func (r *Region) noStore(why string) error {

@@ -479,7 +479,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"VerifyState": func(c *Config) { c.VerifyState = nil }, "StoreLimit": func(c *Config) { c.StoreLimit = -1 },
 		"PeerPhase": func(c *Config) { c.Founders = []raft.ServerID{"a", "b"} }, "InFlightMax": func(c *Config) { c.InFlightMax = -1 },
 		"QueueBytesMax": func(c *Config) { c.QueueBytesMax = queueBytesMin - 1 }, "TrailingBytes": func(c *Config) { c.TrailingBytes = markBytes - 1 },
-		"RPCTimeout":    func(c *Config) { c.RPCTimeout = time.Millisecond }, "Founders[1]": func(c *Config) { c.Founders = []raft.ServerID{"a", ""}; c.PeerPhase = noPhase; c.PeerClock = noClock },
+		"RPCTimeout": func(c *Config) { c.RPCTimeout = time.Millisecond }, "Founders[1]": func(c *Config) { c.Founders = []raft.ServerID{"a", ""}; c.PeerPhase = noPhase; c.PeerClock = noClock },
 	} {
 		c := good()
 		change(&c)

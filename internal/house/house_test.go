@@ -289,3 +289,25 @@ func TestSecurityNamesTests(t *testing.T) {
 		t.Errorf("a test that is not there was not missed: %v, %v", planted, err)
 	}
 }
+
+// TestEveryDecoderIsFuzzed holds the table in docs/security.md to the tree.
+func TestEveryDecoderIsFuzzed(t *testing.T) {
+	folders := []string{"api", "client", "cmd", "consensus", "fsm", "gossip", "node", "p2p", "pci"}
+	findings, err := Decoders(repository, "docs/security.md", folders)
+	noFindings(t, findings, err)
+	root := t.TempDir()
+	for name, text := range map[string]string{
+		"doc.md":   "| `a` | x | `old.go` | `FuzzGone` |\n",
+		"a/new.go": "package a\n\nfunc f() { json.Unmarshal(nil, nil) }\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if planted, err := Decoders(root, "doc.md", []string{"a"}); err != nil || len(planted) != 3 {
+		t.Errorf("three faults were planted: %v, %v", planted, err)
+	}
+}
