@@ -97,12 +97,16 @@ func TestLimitedAgentIsShownAndHeldBack(t *testing.T) {
 	if !opened[1].Accepted() {
 		t.Fatalf("%+v", opened[1])
 	}
+	var first fsm.Receipt // a refusal on record
+	var refused *pci.Envelope
 	counts := map[string]int{}
 	for range 60 { // each a batch of its own, so that the edge hears of the breaker between them
-		r := submit(a.Sign("session.transition", map[string]any{"session": "s", "to": "active"}, opened[1].Head))[0]
+		step := a.Sign("session.transition", map[string]any{"session": "s", "to": "active"}, opened[1].Head)
+		r := submit(step)[0]
 		switch {
 		case r.Code == pci.RejectFateViolation:
 			counts["refused"]++
+			first, refused = r, step
 		case r.Code == pci.RejectRateLimited && r.Agent != nil:
 			counts["limited"]++
 		case r.Code == pci.RejectRateLimited:
@@ -113,6 +117,12 @@ func TestLimitedAgentIsShownAndHeldBack(t *testing.T) {
 	}
 	if counts["refused"] < 12 || counts["limited"] < heldBurst/2 || counts["edge"] < 10 {
 		t.Errorf("of 60 proofs %v", counts)
+	}
+	// What is on record is answered again, however often.
+	for range 2 * heldBurst {
+		if again := submit(refused)[0]; !again.Repeated || again.Index != first.Index || again.Code != first.Code {
+			t.Fatalf("sent again: %+v, was %+v", again, first)
+		}
 	}
 	s, err := n.Status()
 	if err != nil || s.Breakers.Throttled+s.Breakers.Muted != 1 {

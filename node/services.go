@@ -3,6 +3,8 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -108,6 +110,11 @@ func (p proposer) Propose(ctx context.Context, envelopes []*pci.Envelope) ([]fsm
 	}
 	receipts := make([]fsm.Receipt, len(envelopes))
 	open, places := p.n.edge.admit(p.n.home.Identity.Region, envelopes, receipts)
+	if len(open) < len(envelopes) {
+		if err := p.n.repeat(receipts, places); err != nil {
+			return nil, fmt.Errorf("%w: %w", region.ErrNotCommitted, err)
+		}
+	}
 	if len(open) == 0 {
 		return receipts, nil
 	}
@@ -119,6 +126,30 @@ func (p proposer) Propose(ctx context.Context, envelopes []*pci.Envelope) ([]fsm
 		receipts[i] = decided[k]
 	}
 	return receipts, nil
+}
+
+// repeat gives what is on record its first receipt again, where the edge held it back: everywhere but at the places. That an
+// agent is limited takes no receipt from it.
+func (n *Node) repeat(receipts []fsm.Receipt, places []int) error {
+	v, err := n.state.View()
+	if err != nil {
+		return err
+	}
+	for i := range receipts {
+		if _, passed := slices.BinarySearch(places, i); passed {
+			continue
+		}
+		first, err := v.Receipt(receipts[i].Digest)
+		if errors.Is(err, fsm.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return errors.Join(err, v.Close())
+		}
+		first.Repeated = true
+		receipts[i] = first
+	}
+	return v.Close()
 }
 
 func (p proposer) Adopt(ctx context.Context, envelope *pci.Envelope, document []byte) (fsm.Receipt, error) {
