@@ -134,9 +134,9 @@ func statusOf(ctx context.Context, c *clientv3.Client, url string) (*clientv3.St
 	return c.Status(ctx, url)
 }
 
-// measure puts values under new keys; where a request has several, they are one transaction.
-func (e *etcd) measure(ctx context.Context, l load, round int) (measured, error) {
-	return run(ctx, l, func(ctx context.Context, client, n int) error {
+// ask puts values under new keys; where a request has several, they are one transaction.
+func (e *etcd) ask(l load, round int) ask {
+	return func(ctx context.Context, client, n int) error {
 		c := e.conns[client%len(e.conns)]
 		if l.PerRequest == 1 {
 			_, err := c.Put(ctx, fmt.Sprintf("%d/%d/%d", round, l.Clients, n), e.value)
@@ -148,7 +148,7 @@ func (e *etcd) measure(ctx context.Context, l load, round int) (measured, error)
 		}
 		_, err := c.Txn(ctx).Then(puts...).Commit()
 		return err
-	})
+	}
 }
 
 // settle waits until every member has applied what the leader has.

@@ -34,6 +34,10 @@ type measured struct {
 	Rate    float64 `json:"per_second"` // proofs or puts
 	P50     float64 `json:"p50_ms"`     // of a request
 	P99     float64 `json:"p99_ms"`
+	// ServerMicros and ClientMicros are the processor time of a proof or a put in microseconds, of all servers together
+	// and of the clients. On a machine that does other things besides, they tell more than rates.
+	ServerMicros float64 `json:"server_cpu_us"`
+	ClientMicros float64 `json:"client_cpu_us"`
 }
 
 // ask sends request number n by one of the clients.

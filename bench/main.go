@@ -160,7 +160,8 @@ func (b *bench) take(ctx context.Context, t turn, l load, round int) error {
 	if err != nil {
 		return fmt.Errorf("%s, round %d: %w", t.name, round, err)
 	}
-	fmt.Fprintf(b.log, "round %d  %-26s %-6s %9.0f/s  p50 %8.2f ms  p99 %8.2f ms\n", round, l.Name, t.name, m.Rate, m.P50, m.P99)
+	fmt.Fprintf(b.log, "round %d  %-26s %-6s %9.0f/s  p50 %8.2f ms  p99 %8.2f ms  cpu %6.1f us of servers, %5.1f of clients\n",
+		round, l.Name, t.name, m.Rate, m.P50, m.P99, m.ServerMicros, m.ClientMicros)
 	if round > 0 {
 		t.into.Rounds = append(t.into.Rounds, m)
 	}
@@ -168,19 +169,23 @@ func (b *bench) take(ctx context.Context, t turn, l load, round int) error {
 }
 
 func (b *bench) etcdRound(ctx context.Context, l load, round int) (measured, error) {
-	m, err := b.etcd.measure(ctx, l, round)
-	if err != nil {
-		return m, err
+	servers := make([]int, len(b.etcd.members))
+	for i, m := range b.etcd.members {
+		servers[i] = m.Process.Pid
 	}
-	return m, b.etcd.settle(ctx)
+	return timed(ctx, l, servers, b.etcd.ask(l, round), b.etcd.settle)
 }
 
 func (b *bench) regionRound(ctx context.Context, l load, round int) (measured, error) {
-	m, err := b.region.measure(ctx, l, round)
+	ask, err := b.region.ask(l, round)
 	if err != nil {
-		return m, err
+		return measured{}, err
 	}
-	return m, b.region.settle(ctx)
+	servers := make([]int, len(b.region.voters))
+	for i, v := range b.region.voters {
+		servers[i] = v.PID()
+	}
+	return timed(ctx, l, servers, ask, b.region.settle)
 }
 
 func (b *bench) close() {

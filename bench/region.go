@@ -184,16 +184,16 @@ func (r *region) body(l load, round, n int) ([]byte, error) {
 	return bytes.Join(lines, []byte{'\n'}), nil
 }
 
-// measure signs, then submits.
-func (r *region) measure(ctx context.Context, l load, round int) (measured, error) {
+// ask signs all proofs of a round, to submit them when asked.
+func (r *region) ask(l load, round int) (ask, error) {
 	bodies, err := r.sign(l, round)
 	if err != nil {
-		return measured{}, err
+		return nil, err
 	}
 	for len(r.conns) < l.Clients {
 		c, err := connect(r.address)
 		if err != nil {
-			return measured{}, err
+			return nil, err
 		}
 		r.conns = append(r.conns, c)
 	}
@@ -201,9 +201,8 @@ func (r *region) measure(ctx context.Context, l load, round int) (measured, erro
 	if l.PerRequest > 1 {
 		media = client.MediaNDJSON
 	}
-	m, err := run(ctx, l, func(_ context.Context, c, n int) error { return r.conns[c].post(media, bodies[n], l.PerRequest) })
 	r.entries += int64(l.Requests * l.PerRequest)
-	return m, err
+	return func(_ context.Context, c, n int) error { return r.conns[c].post(media, bodies[n], l.PerRequest) }, nil
 }
 
 // settle waits until every voter has exactly the entries that were acknowledged, and the same root.

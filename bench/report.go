@@ -44,6 +44,9 @@ type series struct {
 	RateMax float64    `json:"per_second_max"`
 	P50     float64    `json:"p50_ms"`
 	P99     float64    `json:"p99_ms"`
+
+	ServerMicros float64 `json:"server_cpu_us"`
+	ClientMicros float64 `json:"client_cpu_us"`
 }
 
 func (s *series) finish() {
@@ -54,6 +57,8 @@ func (s *series) finish() {
 	s.Rate, s.RateMin, s.RateMax = median(rates), rates[0], rates[len(rates)-1]
 	s.P50 = median(s.of(func(m measured) float64 { return m.P50 }))
 	s.P99 = median(s.of(func(m measured) float64 { return m.P99 }))
+	s.ServerMicros = median(s.of(func(m measured) float64 { return m.ServerMicros }))
+	s.ClientMicros = median(s.of(func(m measured) float64 { return m.ClientMicros }))
 }
 
 // of picks one number of each round, and sorts them.
@@ -138,10 +143,12 @@ func (r *report) table(w io.Writer) error {
 	fmt.Fprintf(w, "%s, %d processors, Linux %s, %s, etcd %s\n", r.Processor, r.Processors, r.Kernel, r.Go, r.Etcd)
 	fmt.Fprintf(w, "medians of rounds; an idle voter takes %s of memory\n\n", mebibytes(r.IdleBytes))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "\tetcd puts/s\tspread\tp50 ms\tp99 ms\tbizra proofs/s\tspread\tp50 ms\tp99 ms\trate ratio\tp50 ratio\tof best single puts\t")
+	fmt.Fprintln(t, "\tetcd puts/s\tspread\tp50 ms\tp99 ms\tcpu µs\tbizra proofs/s\tspread\tp50 ms\tp99 ms\tcpu µs\trate ratio\tp50 ratio\tof best single puts\t")
 	for _, c := range r.Loads {
-		fmt.Fprintf(t, "%s\t%.0f\t%s\t%.2f\t%.2f\t%.0f\t%s\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f\t\n", c.Name, c.Etcd.Rate, c.Etcd.spread(), c.Etcd.P50, c.Etcd.P99,
-			c.Bizra.Rate, c.Bizra.spread(), c.Bizra.P50, c.Bizra.P99, c.RateRatio, c.P50Ratio, c.PutsRatio)
+		e, b := &c.Etcd, &c.Bizra
+		fmt.Fprintf(t, "%s\t%.0f\t%s\t%.2f\t%.2f\t%.0f+%.0f\t%.0f\t%s\t%.2f\t%.2f\t%.0f+%.0f\t%.2f\t%.2f\t%.2f\t\n",
+			c.Name, e.Rate, e.spread(), e.P50, e.P99, e.ServerMicros, e.ClientMicros,
+			b.Rate, b.spread(), b.P50, b.P99, b.ServerMicros, b.ClientMicros, c.RateRatio, c.P50Ratio, c.PutsRatio)
 	}
 	return t.Flush()
 }

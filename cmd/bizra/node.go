@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"strings"
 	"time"
 
@@ -71,7 +72,8 @@ func addTuningFlags(c *cobra.Command) {
 	c.Flags().Uint64("snapshot-entries", 0, "Raft log entries between snapshots (0: 8192)")
 	c.Flags().Uint64("trailing-entries", 0, "Raft log entries kept behind a snapshot (0: 16384)")
 	c.Flags().Duration("seal-interval", 0, "time between seals while the ledger grows (0: 1s)")
-	for _, name := range []string{"snapshot-entries", "trailing-entries", "seal-interval"} {
+	c.Flags().String("cpu-profile", "", "file for a profile of what the processors did until the node stopped")
+	for _, name := range []string{"snapshot-entries", "trailing-entries", "seal-interval", "cpu-profile"} {
 		_ = c.Flags().MarkHidden(name) // the flag was just added
 	}
 }
@@ -182,11 +184,16 @@ func witnessesOf(cmd *cobra.Command) ([]node.Witness, error) {
 	return list, nil
 }
 
-func runNode(cmd *cobra.Command, _ []string) error {
+func runNode(cmd *cobra.Command, _ []string) (err error) {
 	cfg, err := nodeConfig(cmd)
 	if err != nil {
 		return err
 	}
+	stop, err := profile(cmd)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
 	n, err := node.Start(cmd.Context(), cfg)
 	if err != nil {
 		return err
@@ -195,6 +202,25 @@ func runNode(cmd *cobra.Command, _ []string) error {
 		return errors.Join(err, n.Close(context.WithoutCancel(cmd.Context())))
 	}
 	return untilStopped(cmd, n)
+}
+
+// profile notes what the processors do, if --cpu-profile says where, until stop.
+func profile(cmd *cobra.Command) (stop func() error, err error) {
+	path, err := cmd.Flags().GetString("cpu-profile")
+	if err != nil || path == "" {
+		return func() error { return nil }, err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("--cpu-profile: %w", err)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("--cpu-profile: %w", err), f.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return f.Close()
+	}, nil
 }
 
 // ready is the line that a node prints when it listens.
