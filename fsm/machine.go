@@ -52,8 +52,6 @@ type Machine struct {
 	headWritten head   // as it is in txn or in the store
 	second      second // of log time, whose record is not in txn yet
 	oldest      oldest
-	recent      recent
-	lawSince    int64                // log time since which the constitution's windows are in force; 0: since genesis
 	hot         *hot                 // records as the store has them
 	doc         *federation.Document // in force; nil before genesis
 	region      *federation.Region
@@ -115,7 +113,6 @@ func (m *Machine) reload() (err error) {
 		return err
 	}
 	m.headWritten = m.head
-	m.recent = newRecent(m.head.NonceNext)
 	if found != (m.log.Size() > 0) {
 		return fmt.Errorf("%w: the ledger has %d entries, but the state is %s", ErrStop, m.log.Size(), map[bool]string{true: "there", false: "missing"}[found])
 	}
@@ -124,7 +121,7 @@ func (m *Machine) reload() (err error) {
 			return err
 		}
 	}
-	return errors.Join(m.findLawSince(), m.loadPending())
+	return m.loadPending()
 }
 
 // knownState refuses rules that this program does not know.

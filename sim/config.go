@@ -34,9 +34,6 @@ type Config struct {
 	// as may be, and Members is not read.
 	Nodes int
 
-	// Memo has identical checks and copies of many nodes computed once; see [Simulate].
-	Memo bool
-
 	// Seed draws the keys of the federation, and so who is connected with whom; 0 is a seed too.
 	Seed uint64
 

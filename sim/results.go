@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -23,9 +24,9 @@ func (r *run) report() *report.Report {
 	cfg := r.plan.Config
 	voters := cfg.Regions * cfg.Voters
 	rep := &report.Report{Schema: report.Schema, Engine: report.EngineReal, Scenario: r.plan.Name, Seed: cfg.Seed, Nodes: cfg.nodes(),
-		Regions: cfg.Regions, Voters: voters, Members: cfg.nodes() - voters, Routers: r.routers, VirtualSeconds: r.now.Load().Virtual.Seconds(),
+		Regions: cfg.Regions, Voters: voters, Members: cfg.nodes() - voters, Routers: r.routers, VirtualSeconds: r.lasted.Seconds(),
 		Violations: len(r.broken), Broken: r.broken, Faults: r.faults, Settings: settings(r.plan), Timeline: r.moments, Events: r.events,
-		Invariants: r.invariants(), Machine: machine()}
+		Invariants: r.invariants(), Memo: r.memoised(), Machine: machine()}
 	if r.work == nil {
 		return rep // it ended before there was anything to measure
 	}
@@ -196,6 +197,14 @@ func (m *measures) regions(l latencies, count int) (list []report.Region, all re
 	slices.Sort(ratios)
 	return list, report.Timing{Name: "certificate", What: fmt.Sprintf("seal proposed → certificate of %d of %d regions", federation.Quorum(count), count),
 		Count: len(took), Took: report.QuantilesOf(took), Limit: report.QuantilesOf(limits), Ratio: report.Rank(ratios, 0.5)}
+}
+
+// memoised says what was computed, and what taken from an identical computation.
+func (r *run) memoised() (list []report.Memo) {
+	for _, kind := range slices.Sorted(maps.Keys(r.memo)) {
+		list = append(list, report.Memo{Kind: kind, Real: r.memo[kind].Real, Memoised: r.memo[kind].Memoised})
+	}
+	return list
 }
 
 // invariants are what was checked, and how often.

@@ -87,7 +87,8 @@ type run struct {
 	measure  *measures
 	work     *work
 	world    *World
-	started  time.Time // virtual
+	started  time.Time     // virtual
+	lasted   time.Duration // until all was caught up
 	now      atomic.Pointer[Progress]
 	moments  []report.Moment
 	events   []report.Event
@@ -95,6 +96,7 @@ type run struct {
 	standing []phase        // of each
 	broken   []report.Violation
 	routers  int
+	memo     map[string]MemoCount
 }
 
 func newRun(plan Plan, ended func() error) *run {
@@ -189,6 +191,7 @@ func (r *run) phases(ctx context.Context) error {
 	r.measure.begin(r.world)
 	r.work = newWork(r.world, r.plan)
 	r.event("the workload begins")
+	r.moment()
 	r.tell(func(p *Progress) { p.Phase = PhaseSafety })
 	err := r.safety(ctx)
 	r.routers = r.world.routers()
@@ -197,6 +200,7 @@ func (r *run) phases(ctx context.Context) error {
 	if err == nil {
 		err = r.liveness(ctx)
 	}
+	r.lasted = time.Since(r.started)
 	r.measure.end()
 	r.moment()
 	r.work.wait()
@@ -205,6 +209,7 @@ func (r *run) phases(ctx context.Context) error {
 		err = r.world.Auditor.Audit()
 		r.found()
 	}
+	r.memo = r.world.Memo()
 	return err
 }
 

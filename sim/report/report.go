@@ -55,6 +55,9 @@ type Report struct {
 	ByRegion []Region `json:"by_region"`
 	Timeline []Moment `json:"timeline"`
 	Events   []Event  `json:"events"`
+
+	// Cost is what runs of other sizes took, where there were some.
+	Cost *Cost `json:"cost,omitempty"`
 }
 
 // OK says that the run did what it set out to, and that no promise broke.
