@@ -43,7 +43,7 @@ func (c Config) withDefaults() Config {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Ground == nil {
-		c.Ground = earth{}
+		c.Ground = Machine()
 	}
 	c.Watch = c.Watch.withDefaults()
 	if c.StopTimeout == 0 {

@@ -42,6 +42,9 @@ type Ground interface {
 	Wall() time.Time
 }
 
+// Machine is the ground of nodes that run in earnest: the machine's disk, sockets and clock.
+func Machine() Ground { return earth{} }
+
 // earth is the machine's disk and sockets.
 type earth struct{}
 

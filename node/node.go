@@ -218,6 +218,9 @@ func (n *Node) startHTTP(context.Context) (err error) {
 // force, or the one that it was given. It is nil before the node has joined.
 func (n *Node) Document() *federation.Document { return n.access.Document() }
 
+// Metrics are those of the node's parts, which /metrics serves.
+func (n *Node) Metrics() prometheus.Collector { return n.registry }
+
 // Name is the node's name in its federation.
 func (n *Node) Name() string { return n.home.Identity.Name }
 

@@ -60,7 +60,7 @@ func (c *conn) announce() {
 	remote := c.far.host
 	c.notify(func(f network.Notifiee) { f.Connected(&c.host.swarm, c) })
 	_ = c.host.emitters.connectedness.Emit(event.EvtPeerConnectednessChanged{Peer: remote.id, Connectedness: network.Connected})
-	_ = c.host.emitters.identified.Emit(event.EvtPeerIdentificationCompleted{Peer: remote.id, Conn: c, ListenAddrs: remote.Addrs(), Protocols: remote.protocols()})
+	_ = c.host.emitters.identified.Emit(event.EvtPeerIdentificationCompleted{Peer: remote.id, Conn: c, ListenAddrs: remote.Addrs(), Protocols: remote.Protocols()})
 }
 
 func (c *conn) notify(tell func(network.Notifiee)) {

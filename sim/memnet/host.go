@@ -138,7 +138,8 @@ func (h *Host) handlerOf(p protocol.ID) network.StreamHandler {
 	return nil
 }
 
-func (h *Host) protocols() []protocol.ID {
+// Protocols are those that the host serves.
+func (h *Host) Protocols() []protocol.ID {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	list := make([]protocol.ID, len(h.handlers))

@@ -87,7 +87,7 @@ type protocols struct{ net *Network }
 
 func (b protocols) GetProtocols(p peer.ID) ([]protocol.ID, error) {
 	if h := b.net.Host(p); h != nil {
-		return h.protocols(), nil
+		return h.Protocols(), nil
 	}
 	return nil, nil
 }
