@@ -38,7 +38,7 @@ func (s *settings) cost(cmd *cobra.Command, sizes []int) error {
 	if len(sizes) == 0 || !slices.IsSorted(sizes) {
 		return usagef("--sizes %v: numbers of nodes, the fewest first", sizes)
 	}
-	if s.regions == 0 {
+	if s.alike = true; s.regions == 0 {
 		s.regions = costRegions
 	}
 	var reports []*report.Report

@@ -33,6 +33,7 @@ type settings struct {
 	csv, html              string
 	stall                  time.Duration
 	profile                string
+	alike                  bool // runs of several sizes have the same regions and voters
 }
 
 func (s *settings) flags(cmd *cobra.Command) {
@@ -68,7 +69,7 @@ func (s *settings) check() error {
 	if s.regions == 0 {
 		s.regions = min(regionsMost, max(regionsLeast, s.nodes/regionNodes))
 	}
-	if s.voters == votersDefault && s.nodes < s.regions*s.voters && s.nodes >= s.regions {
+	if !s.alike && s.voters == votersDefault && s.nodes < s.regions*s.voters && s.nodes >= s.regions {
 		s.voters = max(1, (s.nodes/s.regions-1)|1) // odd
 	}
 	switch {
