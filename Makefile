@@ -85,6 +85,12 @@ processors: ## Compute the same log as amd64 v1, amd64 v3 and arm64 (needs qemu-
 bench: ## Run the benchmarks; BENCH_BASE=FILE compares with an earlier run
 	@GO='$(GO)' tools/bench.sh '$(BENCH)' '$(BENCH_COUNT)' $(BENCH_PACKAGES)
 
+.PHONY: bench-sim
+bench-sim: ## Simulate 10,000 nodes and more, and hold what is measured against its bounds (half an hour, 16 GiB); SIM_FLAGS='--only 20' for one
+	@mkdir -p bin
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/bizra-sim
+	bin/bizra-sim yardsticks $(SIM_FLAGS)
+
 .PHONY: cover
 cover: ## Measure coverage per package and in total; fails below COVER_MIN percent
 	@GO='$(GO)' tools/cover.sh $(COVER_MIN) $(TEST_TIMEOUT)

@@ -13,6 +13,8 @@ import (
 // costRegions are as many as the fewest nodes can be shared out among, with five voters each.
 const costRegions = 20
 
+func costSizes() []int { return []int{100, 300, 1000, 3000, 10_000} }
+
 func newCostCommand() *cobra.Command {
 	s := &settings{}
 	var sizes []int
@@ -29,7 +31,7 @@ certificate that a node receives, with a fit against the logarithm of the number
 	for _, name := range []string{"nodes", "runs"} {
 		c.Flags().Lookup(name).Hidden = true
 	}
-	c.Flags().IntSliceVar(&sizes, "sizes", []int{100, 300, 1000, 3000, 10_000}, "numbers of nodes, growing")
+	c.Flags().IntSliceVar(&sizes, "sizes", costSizes(), "numbers of nodes, growing")
 	return c
 }
 

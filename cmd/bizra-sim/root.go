@@ -67,11 +67,12 @@ Ctrl-C ends a run and reports what there is; again, it ends the program.`,
   bizra-sim --nodes 1000 --runs 5              # how much figures vary from run to run
   bizra-sim --nodes 400 --json | jq .propagation_ms
   bizra-sim --nodes 400 --seed 7 --html spread.html --csv spread.csv
-  bizra-sim cost                               # what a node costs, from 100 nodes to 10,000`,
+  bizra-sim cost                               # what a node costs, from 100 nodes to 10,000
+  bizra-sim yardsticks                         # runs of full size beside their bounds`,
 		Args: nothing,
 		RunE: func(cmd *cobra.Command, _ []string) error { return s.simulate(cmd) }}
 	s.flags(root)
-	root.AddCommand(newCostCommand())
+	root.AddCommand(newCostCommand(), newYardsticksCommand())
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	return root

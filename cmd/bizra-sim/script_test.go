@@ -126,6 +126,7 @@ func TestFlags(t *testing.T) {
 		{"400", "no command"},
 		{"cost --sizes 300,100", "the fewest first"},
 		{"cost --sizes 80", "from 100 to"},
+		{"yardsticks --only 7", "there are 20, 100, 30000, growth"},
 	} {
 		var errOut strings.Builder
 		if code := run(t.Context(), strings.Fields(c.args), io.Discard, &errOut); code != exitUsage || !strings.Contains(errOut.String(), c.says) {

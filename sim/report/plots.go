@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"html/template"
 	"image/color"
+	"maps"
 	"math"
+	"slices"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -270,7 +272,8 @@ func (r *Report) addPlaces(p *plot.Plot) error {
 		}
 		spots[x.Place] = s
 	}
-	for name, s := range spots {
+	for _, name := range slices.Sorted(maps.Keys(spots)) {
+		s := spots[name]
 		at, ok := where[name]
 		if !ok {
 			continue

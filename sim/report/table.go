@@ -165,9 +165,9 @@ func (t *table) checks(r *Report) {
 		}
 		held := "held"
 		if x.Violations > 0 {
-			held = t.p.Sprintf("BROKEN %d times", x.Violations)
+			held = "BROKEN"
 		}
-		t.out.WriteString(name + t.p.Sprintf("%-46s %10d checks  %s\n", x.Name, x.Checks, held))
+		t.out.WriteString(name + t.p.Sprintf("%-43s %9d checks  %s\n", x.Name, x.Checks, held))
 	}
 }
 
