@@ -36,6 +36,10 @@ type World struct {
 	agents  map[string]*testfed.Signer
 	proofs  int
 
+	byID     map[peer.ID]*Node
+	parts    map[string]func(from, to *Node) bool
+	weathers map[string]weatherRule
+
 	mu   sync.Mutex
 	slow map[string]time.Duration // what is added one way to and from a region
 }
@@ -47,7 +51,8 @@ func New(ctx context.Context, cfg Config) (w *World, err error) {
 		return nil, err
 	}
 	w = &World{cfg: cfg, memo: newMemo(cfg.NoMemo), regions: make(map[string][]*Node), home: make(map[peer.ID]string),
-		agents: make(map[string]*testfed.Signer), numbers: make(map[string]int), slow: make(map[string]time.Duration)}
+		agents: make(map[string]*testfed.Signer), numbers: make(map[string]int), slow: make(map[string]time.Duration),
+		byID: make(map[peer.ID]*Node), parts: make(map[string]func(from, to *Node) bool), weathers: make(map[string]weatherRule)}
 	w.Fed = testfed.NewDrawn(cfg.draw(""), cfg.Regions, cfg.Voters, testfed.Open, testfed.Lenient, addresses, cfg.Change)
 	if w.Fed.Document, err = federation.Parse(w.Fed.Document.Canonical()); err != nil {
 		return nil, err
@@ -108,7 +113,7 @@ func (w *World) add(region string, index int, votes bool, key *pci.PrivateKey) e
 	if n.ID, err = peer.IDFromPrivateKey(private); err != nil {
 		return err
 	}
-	w.home[n.ID] = region
+	w.home[n.ID], w.byID[n.ID] = region, n
 	w.regions[region] = append(w.regions[region], n)
 	if !votes {
 		return nil
