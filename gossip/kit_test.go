@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/bizra/bizra/internal/rpcwire"
 	"github.com/bizra/bizra/internal/testnet"
 	"github.com/bizra/bizra/p2p"
 	"github.com/bizra/bizra/pci"
@@ -76,7 +77,7 @@ func (w *world) see(from, to peer.ID, proto protocol.ID, data []byte) {
 	if proto != p2p.ProtocolGossip {
 		return
 	}
-	rpc := decodeRPC(data)
+	rpc := rpcwire.Decode(data)
 	if rpc == nil {
 		return
 	}
@@ -91,18 +92,6 @@ func (w *world) see(from, to peer.ID, proto protocol.ID, data []byte) {
 			w.copies[l][string(payload)]++
 		}
 	}
-}
-
-func decodeRPC(data []byte) *pb.RPC {
-	size, n := binary.Uvarint(data)
-	if n <= 0 || uint64(len(data)-n) != size {
-		return nil
-	}
-	rpc := new(pb.RPC)
-	if proto.Unmarshal(data[n:], rpc) != nil {
-		return nil
-	}
-	return rpc
 }
 
 // sent counts the copies of a payload between two regions.
@@ -243,12 +232,12 @@ func (r *rogue) read(s network.Stream) {
 
 func (r *rogue) send(rpc *pb.RPC) {
 	r.t.Helper()
-	body, err := proto.Marshal(rpc)
+	write, err := rpcwire.Encode(rpc)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	_ = r.stream.SetWriteDeadline(time.Now().Add(time.Minute))
-	if _, err := r.stream.Write(append(binary.AppendUvarint(nil, uint64(len(body))), body...)); err != nil {
+	if _, err := r.stream.Write(write); err != nil {
 		r.t.Fatalf("the attack was cut off: %v", err)
 	}
 	r.sent += len(rpc.Publish)
@@ -265,7 +254,7 @@ func (r *rogue) subscribe(topics ...Topic) {
 func (r *rogue) name(t Topic) string { return t.name(r.n.w.Fed.Document.Name) }
 
 func (r *rogue) message(t Topic, attempt uint8, payload string) *pb.Message {
-	return &pb.Message{Topic: proto.String(r.name(t)), Data: frame(attempt, []byte(payload))}
+	return Wire(r.n.w.Fed.Document.Name, t, attempt, []byte(payload))
 }
 
 func (r *rogue) publish(t Topic, payloads ...string) {

@@ -44,7 +44,7 @@ func newAuditor(w *World) *Auditor {
 		observe: func(*Node, *fsm.Result, *attest.Learned) {}}
 	a.survival = &survival{accepted: map[string][]accepted{}}
 	a.states = &states{sealed: map[string]map[int64][]byte{}}
-	a.contradiction = &contradiction{certified: map[string]map[int64]certified{}, verified: map[string]*checkpoint.Checkpoint{}}
+	a.contradiction = &contradiction{certified: map[string]map[int64]certified{}, doubled: map[string]int{}, verified: map[string]*checkpoint.Checkpoint{}}
 	a.reexecution = &reexecution{replicas: map[string]*fsm.Machine{}}
 	a.bundles, a.sessions, a.bounds, a.progress = &bundles{}, &sessions{of: map[string]*sessionHistory{}}, &bounds{}, &progress{}
 	a.bounds.look = a.bounds.measure

@@ -158,6 +158,12 @@ func (l *raftLog) StoreLogs(logs []*raft.Log) error {
 			return err
 		}
 	}
+	if l.node.trouble.tears() {
+		return errors.Join(errCrashed, l.tear(logs))
+	}
+	if err := l.node.trouble.write(); err != nil {
+		return err
+	}
 	return l.InmemStore.StoreLogs(logs)
 }
 
@@ -174,12 +180,18 @@ func (l *raftLog) Set(key, value []byte) error {
 	if err := l.mount.check(); err != nil {
 		return err
 	}
+	if err := l.node.trouble.write(); err != nil {
+		return err
+	}
 	return l.InmemStore.Set(key, value)
 }
 
 // SetUint64 implements [raft.StableStore].
 func (l *raftLog) SetUint64(key []byte, value uint64) error {
 	if err := l.mount.check(); err != nil {
+		return err
+	}
+	if err := l.node.trouble.write(); err != nil {
 		return err
 	}
 	return l.InmemStore.SetUint64(key, value)

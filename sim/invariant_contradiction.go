@@ -2,6 +2,8 @@ package sim
 
 import (
 	"bytes"
+	"slices"
+	"time"
 
 	"github.com/bizra/bizra/consensus/attest"
 	"github.com/bizra/bizra/consensus/certificate"
@@ -14,6 +16,8 @@ type contradiction struct {
 	promise
 	// What was certified, by region and entries; under the auditor's mu.
 	certified map[string]map[int64]certified
+	newestAt  time.Duration                     // when the newest was learned first
+	doubled   map[string]int                    // certificates that contradicted one of their size, by region
 	verified  map[string]*checkpoint.Checkpoint // notes that were; what every node learns alike is verified once
 }
 
@@ -45,12 +49,17 @@ func (c *contradiction) learned(n *Node, l attest.Learned) {
 	body := cp.Body()
 	if !ok {
 		c.certified[l.Origin][cp.Size] = certified{l.Note, body}
+		c.newestAt = c.auditor.age()
+	}
+	contradicts := ok && !bytes.Equal(was.body, body)
+	if contradicts {
+		c.doubled[l.Origin]++
 	}
 	c.auditor.mu.Unlock()
 	switch {
 	case !ok:
 		c.auditor.Note("%s knows a certificate of %s over %d entries", n.Name(), l.Origin, cp.Size)
-	case !bytes.Equal(was.body, body):
+	case contradicts:
 		c.breaks("two certificates of %s with %d entries contradict: %q and %q", l.Origin, cp.Size, was.body, body)
 	}
 }
@@ -61,4 +70,33 @@ func (c *contradiction) of(region string, size int64) (certified, bool) {
 	defer c.auditor.mu.Unlock()
 	x, ok := c.certified[region][size]
 	return x, ok
+}
+
+// some are certificates that were learned, the newest of regions in their order, so many at most.
+func (c *contradiction) some(most int) (list []certified) {
+	c.auditor.mu.Lock()
+	defer c.auditor.mu.Unlock()
+	for _, region := range c.auditor.world.names {
+		for _, size := range slices.Backward(sizesOf(c.certified[region])) {
+			if len(list) == most {
+				return list
+			}
+			list = append(list, c.certified[region][size])
+		}
+	}
+	return list
+}
+
+// newest is when the newest certificate was learned by anybody, in the world's age.
+func (c *contradiction) newest() time.Duration {
+	c.auditor.mu.Lock()
+	defer c.auditor.mu.Unlock()
+	return c.newestAt
+}
+
+// count is how many bodies of a region were certified, those that contradict each by itself.
+func (c *contradiction) count(region string) int {
+	c.auditor.mu.Lock()
+	defer c.auditor.mu.Unlock()
+	return len(c.certified[region]) + c.doubled[region]
 }

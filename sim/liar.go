@@ -10,13 +10,10 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 	"github.com/hashicorp/raft"
-	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/bizra/bizra/consensus/attest"
 	"github.com/bizra/bizra/fsm/checkpoint"
 	"github.com/bizra/bizra/p2p"
-	"github.com/bizra/bizra/sim/memnet"
 )
 
 // Liar is a region that lies: it has the region's keys and its voters' hosts and disks. Its nodes
@@ -28,6 +25,7 @@ type Liar struct {
 	told    atomic.Int64 // lies that left its hosts
 	entries atomic.Pointer[rewriting]
 	stamps  atomic.Pointer[func(millis int64) int64]
+	silent  atomic.Bool // it attests nothing, and says nothing of what it could
 
 	mu      sync.Mutex
 	altered map[uint64]bool // Raft indices of which the stamp was altered
@@ -150,36 +148,12 @@ func (l *Liar) alter(logs []*raft.Log) error {
 	return nil
 }
 
-// tongue is the host of a node that may come to lie.
-type tongue struct {
-	*memnet.Host
-	node *Node
-}
-
-// SetStreamHandler implements host.Host.
-func (h *tongue) SetStreamHandler(proto protocol.ID, handle network.StreamHandler) {
-	if proto != p2p.ProtocolEntries {
-		h.Host.SetStreamHandler(proto, handle)
-		return
-	}
-	h.Host.SetStreamHandler(proto, func(s network.Stream) { handle(&rewritten{s, h.node}) })
-}
-
-// rewritten is a stream on which a node serves its ledger.
-type rewritten struct {
-	network.Stream
-	node *Node
-}
-
-func (s *rewritten) Write(b []byte) (int, error) {
-	l := s.node.lies.Load()
-	if l == nil {
-		return s.Stream.Write(b)
-	}
+// rewritten gives what is served instead of some bytes of the ledger.
+func (l *Liar) rewritten(b []byte) []byte {
 	r := l.entries.Load()
 	if r == nil || !bytes.Contains(b, r.from) {
-		return s.Stream.Write(b)
+		return b
 	}
 	l.told.Add(1)
-	return s.Stream.Write(bytes.ReplaceAll(b, r.from, r.to))
+	return bytes.ReplaceAll(b, r.from, r.to)
 }

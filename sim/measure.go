@@ -147,7 +147,7 @@ func (m *measures) everywhere() bool {
 			continue
 		}
 		for n, i := range m.numbers {
-			if n.Running() != nil && n.starts == 1 && !newest.known[i] {
+			if n.Running() != nil && n.starts == 1 && n.honest() && !newest.known[i] {
 				return false
 			}
 		}

@@ -49,13 +49,19 @@ type Node struct {
 	mount   *mount
 	running atomic.Pointer[node.Node]
 	starts  int
-	lies    atomic.Pointer[Liar] // nil of an honest node
-	skew    atomic.Int64         // of its wall clock, in nanoseconds
-	ended   sync.WaitGroup       // programs of crashed nodes that still run down
+	lies    atomic.Pointer[Liar]  // nil of an honest node
+	rogue   atomic.Pointer[rogue] // nil of a node that has attacked nobody
+	voices  voices
+	trouble trouble        // with its machine
+	faults  int            // that befall it now
+	ended   sync.WaitGroup // programs of crashed nodes that still run down
 }
 
 // Name says which node it is.
 func (n *Node) Name() string { return fmt.Sprintf("%s-%d", n.Region, n.Index+1) }
+
+// honest says whether the node has neither lied nor attacked.
+func (n *Node) honest() bool { return n.lies.Load() == nil && n.rogue.Load() == nil }
 
 // Running is the node while it is up, else nil.
 func (n *Node) Running() *node.Node { return n.running.Load() }
@@ -74,7 +80,7 @@ func (n *Node) Start(ctx context.Context) error {
 	raft.OpenLog = func(dir string) (region.LogBacking, error) { // region syncs the folder
 		return &raftLog{n.disk.log, g.mount, n}, errors.Join(g.mount.check(), os.MkdirAll(dir, 0o700))
 	}
-	raft.FreeBytes = func(string) (int64, error) { return freeBytes, nil }
+	raft.FreeBytes = func(string) (int64, error) { return n.trouble.free(), nil }
 	up, err := node.Start(ctx, node.Config{Home: n.dir, Version: "sim", Raft: raft, Ground: g, Watch: n.world.watch(n), Log: n.world.cfg.Logger})
 	if err != nil {
 		return fmt.Errorf("sim: start %s: %w", n.Name(), err)
@@ -181,7 +187,7 @@ func (g *ground) OpenStatement(data []byte, doc *federation.Document) (*attest.S
 func (g *ground) RemoveStore(dir string) error { return g.mount.remove(dir) }
 
 // Wall implements [node.Ground].
-func (g *ground) Wall() time.Time { return time.Now().Add(time.Duration(g.node.skew.Load())) }
+func (g *ground) Wall() time.Time { return time.Now().Add(g.node.trouble.wallOff()) }
 
 // BookPath implements [node.Ground].
 func (g *ground) BookPath(*node.Home) string { return "" }

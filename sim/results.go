@@ -25,7 +25,7 @@ func (r *run) report() *report.Report {
 	voters := cfg.Regions * cfg.Voters
 	rep := &report.Report{Schema: report.Schema, Engine: report.EngineReal, Scenario: r.plan.Name, Seed: cfg.Seed, Nodes: cfg.nodes(),
 		Regions: cfg.Regions, Voters: voters, Members: cfg.nodes() - voters, Routers: r.routers, VirtualSeconds: r.lasted.Seconds(),
-		Violations: len(r.broken), Broken: r.broken, Faults: r.faults, Settings: settings(r.plan), Timeline: r.moments, Events: r.events,
+		Violations: len(r.broken), Broken: r.broken, Findings: r.findings, Faults: r.faults, Settings: settings(r.plan), Timeline: r.moments, Events: r.events,
 		Invariants: r.invariants(), Memo: r.memoised(), Machine: machine()}
 	if r.work == nil {
 		return rep // it ended before there was anything to measure

@@ -95,6 +95,8 @@ type run struct {
 	faults   []report.Fault // as the plan's
 	standing []phase        // of each
 	broken   []report.Violation
+	taken    int      // of the auditor's violations
+	findings []string // that the plan asks for
 	routers  int
 	memo     map[string]MemoCount
 }
@@ -143,7 +145,8 @@ func (r *run) all() (err error) {
 		err = errors.Join(err, r.world.Close())
 	}()
 	err = r.phases(ctx)
-	if errors.Is(err, errBroken) {
+	r.judge()
+	if errors.Is(err, errBroken) || errors.Is(err, errWanted) {
 		return nil // it is in the report
 	}
 	return err
@@ -193,7 +196,13 @@ func (r *run) phases(ctx context.Context) error {
 	r.event("the workload begins")
 	r.moment()
 	r.tell(func(p *Progress) { p.Phase = PhaseSafety })
-	err := r.safety(ctx)
+	err := r.world.Auditor.bounds.audit() // what memory is held against
+	if err == nil {
+		contending := r.contend(ctx)
+		err = r.safety(ctx)
+		contending()
+	}
+	r.stalled()
 	r.routers = r.world.routers()
 	r.tell(func(p *Progress) { p.Phase = PhaseLive })
 	err = errors.Join(err, r.heal())
@@ -233,6 +242,9 @@ func (r *run) safety(ctx context.Context) error {
 		if r.found() {
 			return errBroken
 		}
+		if r.wanted() {
+			return errWanted
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -249,7 +261,11 @@ func (r *run) faultsAt(at time.Duration) error {
 			r.standing[i] = lasts
 			r.faults[i].From = at.Seconds()
 			r.event("begins: " + f.Fault.Name())
-			if err := f.Fault.Begin(r.world); err != nil {
+			switch err := f.Fault.Begin(r.world); {
+			case errors.Is(err, errNobody):
+				r.standing[i] = over
+				r.event(err.Error())
+			case err != nil && !r.wanted():
 				return err
 			}
 		case r.standing[i] == lasts && f.Until != 0 && f.Until <= at:
@@ -311,6 +327,8 @@ func (r *run) liveness(ctx context.Context) error {
 		return nil
 	case r.found():
 		return errBroken
+	case r.wanted():
+		return errWanted
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	}
@@ -322,20 +340,6 @@ func (r *run) at() time.Duration { return time.Since(r.measure.began) }
 func (r *run) event(what string) {
 	r.events = append(r.events, report.Event{At: r.at().Seconds(), What: what})
 	r.world.Auditor.Note("%s", what)
-}
-
-// found takes up what the auditor has found, and says whether that is anything.
-func (r *run) found() bool {
-	list := r.world.Auditor.Violations()
-	for _, v := range list[len(r.broken):] {
-		x := report.Violation{Invariant: v.Invariant, At: v.At.Seconds(), What: v.Err.Error()}
-		for _, h := range v.Last {
-			x.Last = append(x.Last, report.Event{At: h.At.Seconds(), What: h.What})
-		}
-		r.broken = append(r.broken, x)
-		r.event("broken: " + v.Invariant)
-	}
-	return len(r.broken) > 0
 }
 
 // moment looks at how things stand.

@@ -49,6 +49,7 @@ type Report struct {
 	Violations int         `json:"violations"`
 	Broken     []Violation `json:"broken"`
 	Invariants []Invariant `json:"invariants"`
+	Findings   []string    `json:"findings"` // what the scenario is there to find, and the run has found
 	Faults     []Fault     `json:"faults"`
 	Settings   []Setting   `json:"settings"`
 
