@@ -93,6 +93,15 @@ type View interface {
 	Agent(id string) (*client.AgentRecord, error)
 	Agents(after string, limit int) ([]client.Agent, error)
 	Policy() (*client.Policy, error)
+	// Market is the region's market, [ErrNotFound] where it has none; then the lists are empty.
+	Market() (*client.Market, error)
+	Holder(owner string) (*client.Holder, error)
+	Holders(after string, limit int) ([]client.Holder, error)
+	Licence(number int64) (*client.Licence, error)
+	// Licences are those numbered from a number on.
+	Licences(from int64, limit int) ([]client.Licence, error)
+	// Epochs are the settlements before the one numbered so, newest first.
+	Epochs(before int64, limit int) ([]client.Epoch, error)
 	// Checkpoint is the newest certificate of the region's ledger, with the lines of outside
 	// witnesses behind it, and how many entries it covers; [ErrNotFound] before the first.
 	Checkpoint() (note []byte, size int64, err error)

@@ -284,6 +284,54 @@ func (v *fakeView) Agent(id string) (*client.AgentRecord, error) {
 
 func (v *fakeView) Agents(string, int) ([]client.Agent, error) { return nil, nil }
 
+// Market is none where there are no sessions.
+func (v *fakeView) Market() (*client.Market, error) {
+	if len(v.f.sessions) == 0 {
+		return nil, api.ErrNotFound
+	}
+	return &client.Market{Region: "a", Gini: 1}, nil
+}
+
+func (v *fakeView) Holder(owner string) (*client.Holder, error) {
+	if owner != "acme" {
+		return nil, api.ErrNotFound
+	}
+	return &client.Holder{Owner: owner}, nil
+}
+
+func (v *fakeView) Holders(after string, limit int) ([]client.Holder, error) {
+	var list []client.Holder
+	for _, s := range v.f.sessions {
+		if s.ID > after && len(list) < limit {
+			list = append(list, client.Holder{Owner: s.ID})
+		}
+	}
+	return list, nil
+}
+
+func (v *fakeView) Licence(number int64) (*client.Licence, error) {
+	if number >= int64(len(v.f.nodes)) {
+		return nil, api.ErrNotFound
+	}
+	return &client.Licence{Number: number}, nil
+}
+
+func (v *fakeView) Licences(from int64, limit int) ([]client.Licence, error) {
+	var list []client.Licence
+	for n := from; n < int64(len(v.f.nodes)) && len(list) < limit; n++ {
+		list = append(list, client.Licence{Number: n})
+	}
+	return list, nil
+}
+
+func (v *fakeView) Epochs(before int64, limit int) ([]client.Epoch, error) {
+	var list []client.Epoch
+	for n := min(before-1, int64(len(v.f.nodes))); n >= 1 && len(list) < limit; n-- {
+		list = append(list, client.Epoch{Number: n})
+	}
+	return list, nil
+}
+
 func (v *fakeView) Federation() (*client.Federation, error) {
 	return &client.Federation{Federation: "f", Region: "a", Version: 3, Digest: knownDigest, PolicyHash: knownDigest, Document: json.RawMessage(`{}`)}, nil
 }

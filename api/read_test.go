@@ -20,7 +20,7 @@ func serve(s *api.Server, r *http.Request) *httptest.ResponseRecorder {
 }
 
 func TestReads(t *testing.T) {
-	f := &fake{sessions: []client.Session{{ID: "s.1"}, {ID: ".."}}}
+	f := &fake{sessions: []client.Session{{ID: "s.1"}, {ID: ".."}}, nodes: []client.Node{{Number: 0}}}
 	s, _ := newServer(t, f, api.Config{})
 	cases := []struct {
 		target string
@@ -68,6 +68,24 @@ func TestReads(t *testing.T) {
 		{"/v1/agents/alice", 200},
 		{"/v1/agents/nobody", 404},
 		{"/v1/agents/" + strings.Repeat("a", 257), 400},
+		{"/v1/market", 200},
+		{"/v1/market?consistency=stale", 200},
+		{"/v1/market?resource=gpu", 400},
+		{"/v1/market/holders?after=s&limit=2", 200},
+		{"/v1/market/holders?from=1", 400},
+		{"/v1/market/holders/acme", 200},
+		{"/v1/market/holders/nobody", 404},
+		{"/v1/market/licences?from=0&limit=5", 200},
+		{"/v1/market/licences?from=-1", 400},
+		{"/v1/market/licences/0", 200},
+		{"/v1/market/licences/7", 404},
+		{"/v1/market/licences/00", 400},
+		{"/v1/market/licences/-1", 400},
+		{"/v1/market/licences/x", 400},
+		{"/v1/market/epochs", 200},
+		{"/v1/market/epochs?before=3&limit=1", 200},
+		{"/v1/market/epochs?before=x", 400},
+		{"/v1/market/prices", 404},
 		{"/v1/policy", 200},
 		{"/v1/policy?consistency=stale", 200},
 		{"/v1/federation", 200},
@@ -178,6 +196,62 @@ func TestPages(t *testing.T) {
 		}
 		if nodes != 25 {
 			t.Errorf("limit %d: %d nodes", limit, nodes)
+		}
+	}
+}
+
+func TestMarketPages(t *testing.T) {
+	f := &fake{}
+	s, _ := newServer(t, f, api.Config{})
+	if p := recorded(t, call(s, "GET", "/v1/market", ""), 404); !strings.Contains(p.Detail, "has no market") {
+		t.Errorf("no market: %s", p.Detail)
+	}
+	for i := range 25 {
+		f.sessions = append(f.sessions, client.Session{ID: fmt.Sprintf("s%02d", i)})
+		f.nodes = append(f.nodes, client.Node{Number: int64(i)})
+	}
+	get := func(target string, into any) {
+		t.Helper()
+		if w := call(s, "GET", target, ""); json.Unmarshal(w.Body.Bytes(), into) != nil {
+			t.Fatalf("%s: %d %s", target, w.Code, w.Body)
+		}
+	}
+	for _, limit := range []int{1, 7, 24, 25, 26} {
+		owners, licences, epochs := map[string]bool{}, map[int64]bool{}, map[int64]bool{}
+		for next := ""; ; {
+			var page client.Holders
+			get(fmt.Sprintf("/v1/market/holders?limit=%d&after=%s", limit, next), &page)
+			for _, h := range page.Holders {
+				owners[h.Owner] = true
+			}
+			if next = page.Next; next == "" {
+				break
+			}
+		}
+		for from := int64(0); ; {
+			var page client.Licences
+			get(fmt.Sprintf("/v1/market/licences?limit=%d&from=%d", limit, from), &page)
+			for _, l := range page.Licences {
+				licences[l.Number] = true
+			}
+			if page.Next == nil {
+				break
+			}
+			from = *page.Next
+		}
+		for before := int64(26); ; {
+			var page client.Epochs
+			get(fmt.Sprintf("/v1/market/epochs?limit=%d&before=%d", limit, before), &page)
+			for _, e := range page.Epochs {
+				epochs[e.Number] = true
+			}
+			if page.Next == nil {
+				break
+			}
+			before = *page.Next
+		}
+		if len(owners) != 25 || len(licences) != 25 || len(epochs) != 25 {
+			t.Errorf("limit %d: %d owners, %d licences, %d epochs", limit, len(owners), len(licences), len(epochs))
 		}
 	}
 }

@@ -68,6 +68,9 @@ type Receipt struct {
 	Budget *Budget   `json:"budget,omitempty"`
 	Agent  *Standing `json:"agent,omitempty"` // the sender, after this
 
+	Market     *Trade      `json:"market,omitempty"`     // what the step did in the market
+	Unlicensed *Unlicensed `json:"unlicensed,omitempty"` // the licence that the step lacked
+
 	Finality string `json:"finality"`
 	Repeated bool   `json:"repeated"` // the first receipt, given again to a retry
 	// PolicyHash is the one in force, where the proof was signed under another.

@@ -174,7 +174,7 @@ func (n *Node) startHTTP(context.Context) (err error) {
 	n.metrics = newMetrics(n)
 	n.state.watch = func() fsm.Observer { return n.metrics.newLayerTimer() }
 	n.state.onApply = func(took time.Duration) { n.metrics.apply.Observe(took.Seconds()) }
-	n.registry.MustRegister(append(n.metrics.collectors(), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))...)
+	n.registry.MustRegister(append(n.metrics.collectors(), newMarketMetrics(n.marketNow), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))...)
 	if n.cfg.HTTP == "" {
 		return nil
 	}

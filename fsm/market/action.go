@@ -131,6 +131,9 @@ func (i Issue) apply(s *step, by Actor) error {
 	if s.head.Issued[i.Resource]+i.Quantity > s.m.rules.Capacity[i.Resource] {
 		return refuse(ReasonSoldOut)
 	}
+	if s.head.Licences >= LicencesTotalMax {
+		return refuse(ReasonLicencesTotalMax)
+	}
 	cost := s.m.rules.UnitPrice[i.Resource] * i.Quantity
 	if cost > a.holder.Balance {
 		return refuse(ReasonBalance)
@@ -141,6 +144,7 @@ func (i Issue) apply(s *step, by Actor) error {
 	s.outcome.Paid, s.outcome.Licence = cost, s.head.Next
 	s.give(a, Licence{Number: s.head.Next, Resource: i.Resource, Quantity: i.Quantity, Price: i.Price, IssuedMillis: s.now, DeclaredMillis: s.now})
 	s.head.Next++
+	s.head.Licences++
 	return s.admit(a, before, false)
 }
 

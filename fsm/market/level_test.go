@@ -1,6 +1,7 @@
 package market
 
 import (
+	"errors"
 	"math/big"
 	"math/rand/v2"
 	"slices"
@@ -173,7 +174,7 @@ func TestUint128(t *testing.T) {
 	})
 }
 
-// TestHoldersMax fills the order of values instead of 2^20 records: the gate reads nothing else.
+// TestHoldersMax fills the order of values instead of 2^17 records: the gate reads nothing else.
 func TestHoldersMax(t *testing.T) {
 	rules := Rules{Supply: 1000 * Credit}
 	rules.Capacity[CPU] = CapacityMax
@@ -199,5 +200,25 @@ func TestHoldersMax(t *testing.T) {
 	}
 	if m.Gini() != before {
 		t.Error("a refused step moved the Gini")
+	}
+}
+
+func TestLicencesTotalMax(t *testing.T) {
+	rules := Rules{Supply: 1000 * Credit}
+	rules.Capacity[CPU] = CapacityMax
+	m, err := Found(NewInMemory(), rules, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.head.Licences = LicencesTotalMax - 1
+	for i, want := range []Reason{"", ReasonLicencesTotalMax} {
+		_, err := m.Apply(0, Actor{Owner: "one", Ihsan: 1}, Issue{CPU, 1, Credit})
+		var refusal *Refusal
+		if errors.As(err, &refusal); want == "" && err != nil || want != "" && (refusal == nil || refusal.Reason != want) {
+			t.Errorf("licence %d: %v", LicencesTotalMax+i, err)
+		}
+	}
+	if _, err := m.Apply(0, Actor{Owner: "one", Ihsan: 1}, Release{0}); err != nil || m.head.Licences != LicencesTotalMax-1 {
+		t.Errorf("%d licences after one was released: %v", m.head.Licences, err)
 	}
 }

@@ -200,7 +200,7 @@ func (m *Market) Audit() error {
 		return m.broken
 	}
 	credits := m.head.Treasury + m.head.Pot
-	issued := make([]int64, ResourceCount)
+	issued, licences := make([]int64, ResourceCount), int64(0)
 	var values []int64
 	err := m.store.Holders(func(h Holder) error {
 		if h.Balance < 0 || h.Balance == 0 && len(h.Licences) == 0 || len(h.Licences) > LicencesMax || !slices.IsSorted(h.Licences) {
@@ -218,6 +218,7 @@ func (m *Market) Audit() error {
 			}
 			value += l.Price
 			issued[l.Resource] += l.Quantity
+			licences++
 		}
 		if value != h.Value {
 			return fmt.Errorf("%w: the prices of holder %q sum to %d, its record says %d", ErrRecords, h.Owner, value, h.Value)
@@ -233,8 +234,8 @@ func (m *Market) Audit() error {
 	if credits != m.head.Supply {
 		return fmt.Errorf("%w: %d micro-credits where %d were founded", ErrRecords, credits, m.head.Supply)
 	}
-	if !slices.Equal(issued, m.head.Issued) {
-		return fmt.Errorf("%w: units issued are %v, the head says %v", ErrRecords, issued, m.head.Issued)
+	if !slices.Equal(issued, m.head.Issued) || licences != m.head.Licences {
+		return fmt.Errorf("%w: units issued are %v by %d licences, the head says %v by %d", ErrRecords, issued, licences, m.head.Issued, m.head.Licences)
 	}
 	if g, err := GiniOf(values); err != nil || g != m.values.gini() {
 		return fmt.Errorf("%w: the Gini is %+v, and was followed to %+v", ErrRecords, g, m.values.gini())

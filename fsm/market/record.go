@@ -12,6 +12,7 @@ type Head struct {
 	TimeMillis  int64    // log time of the last step
 	Epoch       int64    // epochs settled since the start
 	Next        int64    // number of the next licence
+	Licences    int64    // that there are
 	Issued      []int64  // units held, by resource
 }
 

@@ -31,19 +31,20 @@ const (
 	ReasonFloor       Reason = "below-a-quarter-of-the-mean"
 
 	// REJECT_ADL_INVALID_TX.
-	ReasonOwner          Reason = "owner-malformed"
-	ReasonResource       Reason = "resource-unknown"
-	ReasonQuantity       Reason = "quantity-out-of-range"
-	ReasonPrice          Reason = "price-out-of-range"
-	ReasonSoldOut        Reason = "units-sold-out"
-	ReasonLicenceUnknown Reason = "licence-unknown"
-	ReasonNotHolder      Reason = "licence-of-another"
-	ReasonOwnLicence     Reason = "licence-is-own"
-	ReasonPriceRose      Reason = "price-above-limit"
-	ReasonValueMax       Reason = "declared-too-much"
-	ReasonLicencesMax    Reason = "too-many-licences"
-	ReasonHoldersMax     Reason = "too-many-holders"
-	ReasonOwnAccount     Reason = "payment-to-oneself"
+	ReasonOwner            Reason = "owner-malformed"
+	ReasonResource         Reason = "resource-unknown"
+	ReasonQuantity         Reason = "quantity-out-of-range"
+	ReasonPrice            Reason = "price-out-of-range"
+	ReasonSoldOut          Reason = "units-sold-out"
+	ReasonLicenceUnknown   Reason = "licence-unknown"
+	ReasonNotHolder        Reason = "licence-of-another"
+	ReasonOwnLicence       Reason = "licence-is-own"
+	ReasonPriceRose        Reason = "price-above-limit"
+	ReasonValueMax         Reason = "declared-too-much"
+	ReasonLicencesMax      Reason = "too-many-licences"
+	ReasonHoldersMax       Reason = "too-many-holders"
+	ReasonLicencesTotalMax Reason = "too-many-licences-in-all"
+	ReasonOwnAccount       Reason = "payment-to-oneself"
 )
 
 // Code is the reject code that the reason comes with; [pci.RejectInternalError] for what is no reason.
@@ -60,7 +61,7 @@ func (r Reason) Code() pci.Code {
 	case ReasonPriceDust, ReasonPaymentDust, ReasonFloor:
 		return pci.RejectADLDustAmount
 	case ReasonOwner, ReasonResource, ReasonQuantity, ReasonPrice, ReasonSoldOut, ReasonLicenceUnknown, ReasonNotHolder, ReasonOwnLicence,
-		ReasonPriceRose, ReasonValueMax, ReasonLicencesMax, ReasonHoldersMax, ReasonOwnAccount:
+		ReasonPriceRose, ReasonValueMax, ReasonLicencesMax, ReasonHoldersMax, ReasonLicencesTotalMax, ReasonOwnAccount:
 		return pci.RejectADLInvalidTx
 	default:
 		return pci.RejectInternalError
@@ -110,6 +111,8 @@ func (r Reason) Sentence() string {
 		return fmt.Sprintf("A holder has at most %d licences; release one, or obtain fewer and larger ones.", LicencesMax)
 	case ReasonHoldersMax:
 		return fmt.Sprintf("The market has %d holders, which is the most; wait until one leaves.", HoldersMax)
+	case ReasonLicencesTotalMax:
+		return fmt.Sprintf("The market has %d licences, which is the most; buy one from its holder.", LicencesTotalMax)
 	case ReasonOwnAccount:
 		return "Payer and payee are the same account."
 	default:

@@ -38,9 +38,11 @@ const (
 	// ValueMax is the most that one holder may declare in all, and the most that a unit may cost: about 4.4 million credits.
 	ValueMax = 1 << 42
 	// HoldersMax is how many owners may hold licences at a time.
-	HoldersMax = 1 << 20
+	HoldersMax = 1 << 17
 	// LicencesMax is how many licences one owner may hold.
 	LicencesMax = 64
+	// LicencesTotalMax is how many licences there may be. With HoldersMax it bounds what an epoch writes.
+	LicencesTotalMax = 1 << 19
 	// QuantityMax is how many units one licence may be for.
 	QuantityMax = 1 << 20
 	// CapacityMax is how many units of a resource there may be.

@@ -135,6 +135,7 @@ func (a *account) find(number int64) int {
 // drop gives a licence back to the market.
 func (s *step) drop(l *Licence) {
 	s.head.Issued[l.Resource] -= l.Quantity
+	s.head.Licences--
 	s.writes = append(s.writes, write{*l, true})
 }
 
