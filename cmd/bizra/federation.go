@@ -103,6 +103,9 @@ func printRegions(out io.Writer, d *federation.Document) error {
 		for _, v := range r.Voters {
 			fmt.Fprintf(w, "  voter %s\t%v\t%v\n", v.Name, v.NodeKey, v.Addresses)
 		}
+		if r.Market != nil {
+			fmt.Fprintf(w, "  market\t%s\n", describeMarket(r.Market))
+		}
 	}
 	return w.Flush()
 }

@@ -19,17 +19,19 @@ import (
 func newFederationAmendCommand() *cobra.Command {
 	c := &cobra.Command{Use: "amend FILE --out NEW", Short: "Make the next version of a federation document", Args: takes("a federation document"),
 		Long: `amend writes the version that may follow a federation document, with another constitution, with
-operators added or removed, or both. The document in force can be had with
+operators added or removed, or a market that is new or has other numbers. The document in force can be had with
 "curl $NODE/v1/federation | jq .document". Nothing changes until the region adopts it: see
 "bizra federation adopt".`,
 		Example: `  bizra federation amend federation.json --constitution policy.yaml --out federation-2.json
-  bizra federation amend federation.json --add-operator 9d61b19d… --remove-operator 3f0c17aa… --out federation-2.json`,
+  bizra federation amend federation.json --add-operator 9d61b19d… --remove-operator 3f0c17aa… --out federation-2.json
+  bizra federation amend federation.json --market-supply 1000000 --market-resource gpu=64@2.5 --out federation-2.json`,
 		RunE: runFederationAmend}
 	c.Flags().String("constitution", "", "`file` of the constitution in YAML, or - for standard input")
 	c.Flags().StringArray("add-operator", nil, "public `key` of an operator to add; may be repeated")
 	c.Flags().StringArray("remove-operator", nil, "public `key` of an operator to remove; may be repeated")
-	c.Flags().String("region", "", "whose operators change (default: the only region)")
+	c.Flags().String("region", "", "whose operators or market change (default: the only region)")
 	c.Flags().String("out", "", "file to write; it must not exist")
+	addMarketFlags(c)
 	return c
 }
 
@@ -55,7 +57,7 @@ func runFederationAmend(cmd *cobra.Command, args []string) error {
 		}
 		next.Constitution = *law
 	}
-	if err := changeOperators(cmd, next); err != nil {
+	if err := errors.Join(changeOperators(cmd, next), changeMarket(cmd, next)); err != nil {
 		return err
 	}
 	if err := errors.Join(next.Check(), was.CheckSuccessor(next)); err != nil {
@@ -63,7 +65,7 @@ func runFederationAmend(cmd *cobra.Command, args []string) error {
 	}
 	same := &federation.Document{Version: was.Version, Name: next.Name, Constitution: next.Constitution, Regions: next.Regions}
 	if same.Digest() == was.Digest() {
-		return usagef("nothing would change: give --constitution, --add-operator or --remove-operator")
+		return usagef("nothing would change: give --constitution, --add-operator, --remove-operator, --market-supply or --market-resource")
 	}
 	if err := writeNew(out, append(next.Canonical(), '\n'), 0o644); err != nil {
 		return err
@@ -84,6 +86,19 @@ func runFederationAmend(cmd *cobra.Command, args []string) error {
 	})
 }
 
+// chosenRegion is the region that the command line names, or the only one.
+func chosenRegion(cmd *cobra.Command, d *federation.Document) (*federation.Region, error) {
+	name := cmd.Flags().Lookup("region").Value.String()
+	if name == "" && len(d.Regions) == 1 {
+		name = d.Regions[0].Name
+	}
+	r, ok := d.Region(name)
+	if !ok {
+		return nil, usagef("--region %q: name the region whose operators or market change, one of the document's %d", name, len(d.Regions))
+	}
+	return r, nil
+}
+
 // changeOperators adds and removes the operators that the command line names.
 func changeOperators(cmd *cobra.Command, d *federation.Document) error {
 	add, err1 := cmd.Flags().GetStringArray("add-operator")
@@ -94,13 +109,9 @@ func changeOperators(cmd *cobra.Command, d *federation.Document) error {
 	if len(add)+len(remove) == 0 {
 		return nil
 	}
-	name := cmd.Flags().Lookup("region").Value.String()
-	if name == "" && len(d.Regions) == 1 {
-		name = d.Regions[0].Name
-	}
-	r, ok := d.Region(name)
-	if !ok {
-		return usagef("--region %q: name the region whose operators change, one of the document's %d", name, len(d.Regions))
+	r, err := chosenRegion(cmd, d)
+	if err != nil {
+		return err
 	}
 	for _, text := range remove {
 		k, err := federation.ParseKey(text)
@@ -129,7 +140,7 @@ constitution and by the new operators; proofs that were signed under the old pol
 refused with the new one named. Every node of the region takes the document into its home.
 
 It must be the version after the one in force, of the same federation, with the same regions
-and keys; constitution, operators and addresses may differ. A document cannot be taken back:
+and keys; constitution, operators, addresses and markets may differ. A document cannot be taken back:
 amend it and adopt the next.`,
 		Example: `  bizra federation amend federation.json --constitution policy.yaml --out federation-2.json
   bizra federation adopt --document federation-2.json --operator-key operators/eu.key`,

@@ -47,6 +47,7 @@ func newFederationNewCommand() *cobra.Command {
 	c.Flags().StringArray("address", nil, "NODE=MULTIADDR without /p2p, where a voter can be reached; may be repeated")
 	c.Flags().String("constitution", "", "`file` of the constitution in YAML; without it the default one")
 	c.Flags().Bool("open-registration", false, "register an unknown agent by its first accepted proof, whatever the constitution says; for demonstrations")
+	addMarketFlags(c)
 	return c
 }
 
@@ -130,11 +131,16 @@ func plan(cmd *cobra.Command) (*newFederation, error) {
 		return nil, err
 	}
 	f.doc = federation.Document{Version: 1, Name: name, Constitution: *law}
+	rules, err := marketOf(cmd, nil)
+	if err != nil {
+		return nil, err
+	}
 	slices.Sort(regions)
 	for _, r := range regions {
 		if err := f.addRegion(r, voters, addresses); err != nil {
 			return nil, err
 		}
+		f.doc.Regions[len(f.doc.Regions)-1].Market = rules
 	}
 	for n := range addresses {
 		if !slices.ContainsFunc(f.homes, func(h newHome) bool { return h.name == n }) {

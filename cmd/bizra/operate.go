@@ -35,11 +35,23 @@ func operateBy(ctx context.Context, cmd *cobra.Command, c *client.Client, action
 	if err != nil {
 		return nil, err
 	}
+	signer := client.Signer{Key: key, AgentID: "operator-" + federation.Key(key.Public()).String()[:16]}
+	return actBy(ctx, cmd, c, signer, action, data, submit)
+}
+
+// act signs an action that builds on no session's head and submits it, as operate does for an operator.
+func act(cmd *cobra.Command, c *client.Client, signer client.Signer, action string, data map[string]any) (*client.Receipt, error) {
+	return actBy(cmd.Context(), cmd, c, signer, action, data, func(ctx context.Context, env *pci.Envelope) (*client.Receipt, error) {
+		return c.Submit(ctx, env.Canonical())
+	})
+}
+
+func actBy(ctx context.Context, cmd *cobra.Command, c *client.Client, signer client.Signer, action string, data map[string]any,
+	submit func(context.Context, *pci.Envelope) (*client.Receipt, error)) (*client.Receipt, error) {
 	value, err := pci.FromGo(data)
 	if err != nil {
 		return nil, &usageError{err}
 	}
-	signer := client.Signer{Key: key, AgentID: "operator-" + federation.Key(key.Public()).String()[:16]}
 	empty := ""
 	env, err := c.Complete(ctx, &client.Payload{Action: action, Data: value, StateHash: &empty}, signer)
 	if err != nil {

@@ -81,7 +81,7 @@ The environment variable BIZRA_NODE names the node to talk to where --node does 
 		`  bizra dev                                    # a region to try things on
   echo '{"action":"session.open","data":{"session":"s1"}}' | bizra submit --key agent.key
   bizra session show s1`,
-		newKeygenCommand(), newFederationCommand(), newAgentCommand(), newSubmitCommand(), newSessionCommand(),
+		newKeygenCommand(), newFederationCommand(), newAgentCommand(), newMarketCommand(), newSubmitCommand(), newSessionCommand(),
 		newConstitutionCommand(), newStatusCommand(), newPeersCommand(), newEventsCommand(), newPatternsCommand(), newVoterCommand(), newBundleCommand(), newVerifyCommand(), newAuditCommand(), newTokenCommand(), newNodeCommand(), newDevCommand(), newFsckCommand(), newMigrateCommand(), newVersionCommand())
 	root.PersistentFlags().Bool("json", false, "print JSON, errors too")
 	root.SilenceUsage, root.SilenceErrors = true, true
