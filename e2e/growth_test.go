@@ -43,7 +43,7 @@ func BenchmarkGrowth(b *testing.B) {
 	proofs, voters := environment(b, "BIZRA_OPERATIONS", growthProofs), environment(b, "BIZRA_VOTERS", 1)
 	for b.Loop() {
 		r := proctest.Found(b, proctest.Options{Binary: built.bizra, Voters: voters, Flags: []string{"--log", "warn"}})
-		g := &growth{b: b, r: r}
+		g := &growth{b: b, r: r, until: proofs}
 		for i := range growthAgents {
 			a := r.Agent(fmt.Sprintf("agent-%d", i), &workload.Record{}, r.Voters...)
 			g.agents = append(g.agents, a)
@@ -74,6 +74,7 @@ type growth struct {
 	b      *testing.B
 	r      *proctest.Region
 	agents []*workload.Agent
+	until  int // proofs
 
 	mu     sync.Mutex
 	begun  int // proofs submitted
@@ -186,6 +187,7 @@ func (g *growth) mark() {
 	leader.AwaitSize(m.entries)
 	g.from = snapshotsTaken{} // counted from the start of the process
 	g.marks = append(g.marks, m)
+	fmt.Fprintf(os.Stderr, "growth: %d of %d proofs in\n", g.begun, g.until) // the table comes at the end, which may be far
 }
 
 type snapshotsTaken struct{ count, seconds float64 }

@@ -26,6 +26,7 @@ type fakeState struct {
 	at     map[string]int           // place of each entry
 	onCmd  func(index uint64) error // what Apply does before a command
 	onSync func()                   // what Sync does first
+	copies int                      // made by Checkpoint
 }
 
 type fakeStored struct {
@@ -180,6 +181,9 @@ func (f *fakeState) Checkpoint(dir string) error {
 	if err := os.Mkdir(dir, dirMode); err != nil {
 		return err
 	}
+	f.mu.Lock()
+	f.copies++
+	f.mu.Unlock()
 	return f.writeTo(dir)
 }
 
