@@ -37,7 +37,8 @@ type Config struct {
 	// RequestTimeout bounds what the backend may take for one request (15 s).
 	RequestTimeout time.Duration
 
-	// ConnectionsMax is how many connections are served at a time; more wait to be accepted (1,024).
+	// ConnectionsMax is how many connections are open at a time (1,024). For one more, the one on which nothing has been
+	// asked for longest is closed; while all are at work it waits.
 	ConnectionsMax int
 	// RequestsMax is how many requests are with the backend at a time; more are told to come back (256).
 	RequestsMax int

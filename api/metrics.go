@@ -27,10 +27,12 @@ type metrics struct {
 // Limits that turn requests away, as labels.
 const (
 	turnedRequests = "requests"
-	turnedBodies   = "bodies"
-	turnedBundles  = "bundles"
-	turnedWaits    = "waits"   // also of what waits, as a gauge
-	turnedStreams  = "streams" // likewise
+	// Connections that gave way to others while nothing was asked on them.
+	turnedConnections = "connections"
+	turnedBodies      = "bodies"
+	turnedBundles     = "bundles"
+	turnedWaits       = "waits"   // also of what waits, as a gauge
+	turnedStreams     = "streams" // likewise
 )
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -60,6 +62,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	}
 	m.proofs.WithLabelValues(undecided)
 	m.turned.WithLabelValues(turnedRequests)
+	m.turned.WithLabelValues(turnedConnections)
 	m.turned.WithLabelValues(turnedBodies)
 	m.turned.WithLabelValues(turnedBundles)
 	for _, kind := range eventKinds() {

@@ -25,7 +25,7 @@ type Server struct {
 	bundles  budget
 	bundling chan struct{} // one slot for each bundle being read
 	readers  map[[32]byte]struct{}
-	silent   silent
+	conns    *conns
 	waits    places
 	looking  chan struct{} // one slot for each request that waits and looks again
 	streams  places
@@ -51,6 +51,7 @@ func New(backend Backend, cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, backend: backend, metrics: m, requests: make(chan struct{}, cfg.RequestsMax), bodies: budget{left: cfg.BodiesBytesMax},
 		bundles: budget{left: cfg.BundlesBytesMax}, bundling: make(chan struct{}, bundlesReadMax), readers: make(map[[32]byte]struct{}, len(cfg.Readers))}
 	s.waits, s.streams = newPlaces(m, turnedWaits, cfg.WaitsMax), newPlaces(m, turnedStreams, cfg.StreamsMax)
+	s.conns = newConns(cfg.ConnectionsMax, m.turned.WithLabelValues(turnedConnections))
 	s.looking, s.stopping = make(chan struct{}, looksMax), make(chan struct{})
 	s.stop = sync.OnceFunc(func() { close(s.stopping) })
 	for _, k := range cfg.Readers {
@@ -62,9 +63,9 @@ func New(backend Backend, cfg Config) (*Server, error) {
 		ReadTimeout:       cfg.ReadTimeout,
 		WriteTimeout:      cfg.WriteTimeout,
 		IdleTimeout:       cfg.IdleTimeout,
-		ConnContext:       withAddress,
+		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return withConn(withAddress(ctx, c), c) },
 		MaxHeaderBytes:    HeaderBytesMax - headerSlackBytes,
-		ConnState:         s.silent.note,
+		ConnState:         s.conns.note,
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelDebug),
 	}
 	return s, nil
@@ -76,7 +77,7 @@ func (s *Server) Handler() http.Handler { return s.http.Handler }
 
 // Serve answers on the listener, which it closes, until Shutdown; then it returns nil.
 func (s *Server) Serve(l net.Listener) error {
-	err := s.http.Serve(limitListener(l, s.cfg.ConnectionsMax))
+	err := s.http.Serve(s.conns.listen(l))
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -89,7 +90,7 @@ func (s *Server) Serve(l net.Listener) error {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
 	s.stop()
-	s.silent.close()
+	s.conns.closeSilent()
 	if err := s.http.Shutdown(ctx); err != nil {
 		return errors.Join(fmt.Errorf("stop the HTTP interface: %w", err), s.http.Close())
 	}
@@ -138,41 +139,6 @@ func (s *Server) routes() http.Handler {
 	return mux
 }
 
-// silent are the connections on which nothing has come yet. Clients open some in
-// advance, and net/http waits for them, for five seconds, when it shuts down.
-type silent struct {
-	mu     sync.Mutex
-	conns  map[net.Conn]struct{} // under mu
-	closed bool                  // under mu
-}
-
-// note is told every change of a connection's state.
-func (s *silent) note(c net.Conn, state http.ConnState) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case state != http.StateNew:
-		delete(s.conns, c)
-	case s.closed:
-		_ = c.Close()
-	default:
-		if s.conns == nil {
-			s.conns = make(map[net.Conn]struct{})
-		}
-		s.conns[c] = struct{}{}
-	}
-}
-
-// close closes them, and those that are still to come.
-func (s *silent) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	for c := range s.conns {
-		_ = c.Close()
-	}
-}
-
 // budget is memory that requests take and give back.
 type budget struct {
 	mu   sync.Mutex
@@ -193,45 +159,4 @@ func (b *budget) give(n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.left += n
-}
-
-// limitListener accepts a connection only while fewer than max are open.
-func limitListener(l net.Listener, limit int) net.Listener {
-	return &limited{Listener: l, slots: make(chan struct{}, limit), closed: make(chan struct{})}
-}
-
-type limited struct {
-	net.Listener
-	slots  chan struct{}
-	once   sync.Once
-	closed chan struct{}
-}
-
-func (l *limited) Accept() (net.Conn, error) {
-	select {
-	case l.slots <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.slots
-		return nil, err
-	}
-	return &slotConn{Conn: c, free: sync.OnceFunc(func() { <-l.slots })}, nil
-}
-
-func (l *limited) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return l.Listener.Close()
-}
-
-type slotConn struct {
-	net.Conn
-	free func()
-}
-
-func (c *slotConn) Close() error {
-	defer c.free()
-	return c.Conn.Close()
 }

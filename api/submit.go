@@ -91,7 +91,9 @@ func (s *Server) readBody(r *http.Request, limit int64) (body []byte, release fu
 			taken = grown
 			body = append(make([]byte, 0, grown), body...)
 		}
+		received := receiving(r)
 		n, err := r.Body.Read(body[len(body):cap(body)])
+		received()
 		body = body[:len(body)+n]
 		if int64(len(body)) > limit {
 			return nil, nil, tooLarge(limit)

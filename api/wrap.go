@@ -24,6 +24,7 @@ func (s *Server) wrap(route, method string, h handler) http.Handler {
 		id, began := requestID(r), time.Now()
 		w.Header().Set(client.HeaderRequestID, id)
 		nothingToRead(w, r)
+		defer busy(r)()
 		s.metrics.inFlight.Inc()
 		defer s.metrics.inFlight.Dec()
 		rep, cause := s.answer(r, id, method, h)
@@ -46,6 +47,7 @@ func (s *Server) wrapHTTP(route, method string, h http.Handler) http.Handler {
 			return
 		}
 		nothingToRead(w, r)
+		defer busy(r)()
 		sw := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 		h.ServeHTTP(sw, r)
 		s.record(r, id, route, sw.status, time.Since(began), nil)

@@ -345,6 +345,27 @@ func TestStateVersionsThatAreNotKnown(t *testing.T) {
 	}
 }
 
+// TestEntryVersionsThatAreNotKnown are refused by what they are, and nothing of the call is kept.
+func TestEntryVersionsThatAreNotKnown(t *testing.T) {
+	r := newRig(t, testfed.New(1, 3))
+	r.registered("alice")
+	entries, err := r.view().Ledger().Entries(0, 2, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer := strings.Replace(string(entries[1]), `"v":1`, `"v":2`, 1)
+	if newer == string(entries[1]) {
+		t.Fatalf("nothing to forge: %s", newer)
+	}
+	m, err := fsm.Open(store.NewMemory(), fsm.Config{Region: "a", Document: func([32]byte) ([]byte, bool) { return r.fed.Document.Canonical(), true }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.ApplyEntries([][]byte{entries[0], []byte(newer)}); err == nil || !strings.Contains(err.Error(), "entry version 2 is not known") || m.Size() != 0 {
+		t.Errorf("%d entries, %v", m.Size(), err)
+	}
+}
+
 // layerLog is an observer that writes down what it is told.
 type layerLog struct{ seen []string }
 

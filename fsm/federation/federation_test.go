@@ -109,6 +109,7 @@ func TestDocumentsThatAreRefused(t *testing.T) {
 		{"region name", change(func(d *federation.Document) { d.Regions[0].Name = "A" }), "match"},
 		{"key of two roles", change(func(d *federation.Document) { d.Regions[1].CosignKey = d.Regions[0].LogKey }), "one role"},
 		{"operator of two regions", change(func(d *federation.Document) { d.Regions[1].Operators = d.Regions[0].Operators }), "one role"},
+		{"voter of two regions", change(func(d *federation.Document) { d.Regions[1].Voters[0].NodeKey = d.Regions[0].Voters[0].NodeKey }), "one role"},
 		{"empty key", change(func(d *federation.Document) { d.Regions[0].LogKey = federation.Key{} }), "empty"},
 		{"no operator", change(func(d *federation.Document) { d.Regions[0].Operators = nil }), "operators"},
 		{"two voters", change(func(d *federation.Document) { d.Regions[0].Voters = d.Regions[0].Voters[:2] }), "1, 3 or 5"},
