@@ -22,6 +22,8 @@ FUZZTIME ?= 20s
 BENCH ?= .
 BENCH_PACKAGES ?= ./...
 BENCH_COUNT ?= 6
+# How many proofs `make growth` fills a region with.
+GROWTH ?= 1000000
 # Statement coverage of all packages together, in percent, below which `make cover` fails.
 COVER_MIN ?= 70
 
@@ -32,7 +34,7 @@ TOOL := $(GO) tool -modfile=tools/go.mod
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
 	@echo
-	@echo "  Set on the command line: TEST_TIMEOUT FUZZTIME BENCH BENCH_PACKAGES BENCH_COUNT BENCH_BASE RACE_PACKAGES COVER_MIN MODEL_CASES FAULTS"
+	@echo "  Set on the command line: TEST_TIMEOUT FUZZTIME BENCH BENCH_PACKAGES BENCH_COUNT BENCH_BASE RACE_PACKAGES COVER_MIN MODEL_CASES FAULTS GROWTH"
 
 .PHONY: build
 build: ## Build the programs into bin/
@@ -90,6 +92,10 @@ bench-sim: ## Simulate 10,000 nodes and more, and hold what is measured against 
 	@mkdir -p bin
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/bizra-sim
 	bin/bizra-sim yardsticks $(SIM_FLAGS)
+
+.PHONY: growth
+growth: ## Fill a region with a million proofs: memory, snapshots, disk and restart at 10,000, 100,000 and 1,000,000
+	BIZRA_OPERATIONS=$(GROWTH) $(GO) test -run '^$$' -bench '^BenchmarkGrowth$$' -benchtime 1x -timeout 60m ./e2e
 
 .PHONY: cover
 cover: ## Measure coverage per package and in total; fails below COVER_MIN percent
