@@ -14,7 +14,7 @@ import (
 // everyRecord is a state with records of every kind that a machine keeps.
 func everyRecord(tb testing.TB) (fed *testfed.Federation, records []store.Write) {
 	tb.Helper()
-	fed = testfed.New(4, 1, testfed.Open)
+	fed = testfed.New(4, 1, testfed.Market)
 	st := store.NewMemory()
 	m, err := fsm.Open(st, fsm.Config{Region: "a"})
 	if err != nil {
@@ -33,12 +33,24 @@ func everyRecord(tb testing.TB) (fed *testfed.Federation, records []store.Write)
 		return apply(fsm.EncodeProofs(env.TimestampMicros()/1000, [][]byte{env.Canonical()})).Receipts[0]
 	}
 	apply(fsm.EncodeGenesis(start, fed.Document.Canonical()))
-	agent := fed.Agent("x", start)
-	head := submit(agent.Sign("session.open", open("s"), "")).Head
-	for _, state := range []string{"active", "computing"} {
-		head = submit(agent.Sign("session.transition", to("s", state, "task", "plan"), head)).Head
+	agent, operator := fed.Agent("x", start), fed.Operator("a", start)
+	accept := func(env *pci.Envelope) fsm.Receipt {
+		r := submit(env)
+		if !r.Accepted() {
+			tb.Fatalf("%s: %+v", env.Payload.Action, r)
+		}
+		return r
 	}
-	submit(agent.Sign("session.branch", map[string]any{"session": "s", "name": "b"}, head))
+	accept(operator.Register("a", agent))
+	accept(operator.Sign("market.pay", map[string]any{"region": "a", "to": "owner-of-x", "amount_micro": 400_000_000}, ""))
+	for _, resource := range []string{"cpu", "gpu"} {
+		accept(agent.Sign("market.issue", map[string]any{"region": "a", "resource": resource, "quantity": 1, "price_micro": 5_000_000}, ""))
+	}
+	head := accept(agent.Sign("session.open", open("s"), "")).Head
+	for _, state := range []string{"active", "computing"} {
+		head = accept(agent.Sign("session.transition", to("s", state, "task", "plan"), head)).Head
+	}
+	accept(agent.Sign("session.branch", map[string]any{"session": "s", "name": "b"}, head))
 	submit(agent.Sign("session.open", open("low"), "", func(d *pci.Draft) { d.IhsanScore = 0.5 }))
 	seal := apply(fsm.EncodeSeal()).Seal
 	sign := func(c checkpoint.Checkpoint, region string) []byte {
@@ -64,7 +76,7 @@ func everyRecord(tb testing.TB) (fed *testfed.Federation, records []store.Write)
 	}
 	attest(fsm.EncodeEvidence("c", two))
 	agent.NowMillis += 2000
-	submit(agent.Sign("session.open", open("later"), ""))
+	accept(agent.Sign("session.open", open("later"), ""))
 	it, err := st.Iter(nil, nil)
 	if err != nil {
 		tb.Fatal(err)
@@ -77,6 +89,9 @@ func everyRecord(tb testing.TB) (fed *testfed.Federation, records []store.Write)
 	}
 	return fed, records
 }
+
+// later is when the machine goes on with a damaged store: two hours on.
+const later = 7_200_000
 
 // FuzzDamagedRecord puts anything in the place of any record of a store. Whatever it is, the machine that opens it, checks it,
 // reads from it and goes on with it says what is wrong, or goes on; it does not panic.
@@ -108,8 +123,8 @@ func FuzzDamagedRecord(f *testing.F) {
 			return
 		}
 		readAll(m)
-		agent := fed.Agent("x", start+400_000) // so that nonces are forgotten
-		_, _ = m.Apply([]fsm.Command{{Index: 1 << 20, Term: 1, Data: fsm.EncodeProofs(start+400_000, [][]byte{
+		agent := fed.Agent("x", start+later) // so that nonces are forgotten, and the market's epoch ends
+		_, _ = m.Apply([]fsm.Command{{Index: 1 << 20, Term: 1, Data: fsm.EncodeProofs(start+later, [][]byte{
 			agent.Sign("session.transition", to("s", "active"), "").Canonical(), agent.Sign("session.open", open("after"), "").Canonical()})},
 			{Index: 1<<20 + 1, Term: 1, Data: fsm.EncodeSeal()}})
 		readAll(m)
@@ -133,6 +148,12 @@ func readAll(m *fsm.Machine) {
 	_, _ = v.Conduct("x")
 	_, _ = v.Limited(10)
 	_, _ = v.InEvidence()
+	_, _ = v.Market()
+	_, _ = v.Holder("owner-of-x")
+	_, _ = v.Holders("", 10)
+	_, _ = v.Licence(0)
+	_, _ = v.Licences(0, 10)
+	_, _ = v.Epochs(1<<40, 10)
 	_, _ = v.CertificatesFrom(0, 10)
 	_, _, _ = v.CertificateCovering(0)
 	for _, origin := range []string{"b", "c"} {
