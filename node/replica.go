@@ -222,7 +222,7 @@ func (n *Node) startMember() error {
 	}
 	n.feed.Advance(o.Size())
 	m := &member{opened: o, view: n.state.View, newest: n.ownCertificate, elevated: n.noteElevatedEntry}
-	f, err := follow.New(follow.Config{Host: n.host, Region: n.home.Identity.Region, Replica: m, Peers: n.regionPeers,
+	f, err := follow.New(follow.Config{Host: n.host, Region: n.home.Identity.Region, Replica: m, Peers: n.keeper.Region,
 		OnAdvance: n.feed.Advance, OpenEntries: n.cfg.Ground.OpenEntries, Metrics: n.registry, Logger: n.log})
 	if err != nil {
 		return errors.Join(err, o.Close())
@@ -326,17 +326,3 @@ func (n *Node) vouched(id raft.ServerID) bool {
 	return err == nil && slices.Contains(n.wishedVoters(), p)
 }
 
-// regionPeers are the nodes that a member may follow: voters first, connected before others.
-func (n *Node) regionPeers() []peer.ID {
-	var ids []peer.ID
-	for _, connected := range []bool{true, false} {
-		for _, p := range n.keeper.Peers() {
-			id, err := peer.Decode(p.ID)
-			if err != nil || p.Connected != connected || p.Region != n.home.Identity.Region {
-				continue
-			}
-			ids = append(ids, id)
-		}
-	}
-	return ids
-}

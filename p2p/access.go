@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -118,6 +119,11 @@ type AccessConfig struct {
 	// holds copies; they count beside the document's, which may be older. It is called as
 	// often as Raft, and what it gave must not be changed. Default: none are known.
 	Foreign func() map[peer.ID]ForeignVoter
+	// Directory gives what a document says of peers; [NewDirectory]. Nodes in one process that go
+	// by one document may share it.
+	Directory func(d *federation.Document) (*Directory, error)
+	// Verify checks an Ed25519 signature, such as that of an invitation; ed25519.Verify.
+	Verify func(public [32]byte, message, signature []byte) bool
 	// Logger takes refusals; the default is slog.Default().
 	Logger *slog.Logger
 }
@@ -131,6 +137,14 @@ func (c AccessConfig) withDefaults() AccessConfig {
 	}
 	if c.Foreign == nil {
 		c.Foreign = func() map[peer.ID]ForeignVoter { return nil }
+	}
+	if c.Directory == nil {
+		c.Directory = NewDirectory
+	}
+	if c.Verify == nil {
+		c.Verify = func(public [32]byte, message, signature []byte) bool {
+			return ed25519.Verify(public[:], message, signature)
+		}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -150,24 +164,13 @@ func (c AccessConfig) validate() error {
 // [Invitation]. Safe for concurrent use.
 type Access struct {
 	cfg    AccessConfig
-	listed atomic.Pointer[listing] // nil until there is a document
+	rules  []Rule
+	listed atomic.Pointer[Directory] // nil until there is a document
 
 	mu       sync.Mutex
 	admitted map[peer.ID]admission // under mu; at most AdmissionsMax
 
 	refusals refusals
-}
-
-// listing is what one document says of peers; immutable.
-type listing struct {
-	document *federation.Document
-	roles    map[peer.ID]listedPeer
-	foreign  map[string][]peer.ID // voters of the other regions, by region
-}
-
-type listedPeer struct {
-	region    string
-	addresses []string
 }
 
 // NewAccess makes an Access without a document: until [Access.SetDocument] everybody
@@ -177,7 +180,7 @@ func NewAccess(cfg AccessConfig) (*Access, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return &Access{cfg: cfg, admitted: make(map[peer.ID]admission), refusals: newRefusals()}, nil
+	return &Access{cfg: cfg, rules: Rules(), admitted: make(map[peer.ID]admission), refusals: newRefusals()}, nil
 }
 
 // Region is the own region's name.
@@ -190,18 +193,9 @@ func (a *Access) SetDocument(d *federation.Document) error {
 	if _, ok := d.Region(a.cfg.Region); !ok {
 		return fmt.Errorf("access: federation document %q version %d has no region %q", d.Name, d.Version, a.cfg.Region)
 	}
-	l := &listing{document: d, roles: make(map[peer.ID]listedPeer), foreign: make(map[string][]peer.ID)}
-	for _, r := range d.Regions {
-		for _, v := range r.Voters {
-			id, err := PeerID(v.NodeKey)
-			if err != nil {
-				return fmt.Errorf("access: voter %q of region %q: %w", v.Name, r.Name, err)
-			}
-			l.roles[id] = listedPeer{region: r.Name, addresses: v.Addresses}
-			if r.Name != a.cfg.Region {
-				l.foreign[r.Name] = append(l.foreign[r.Name], id)
-			}
-		}
+	l, err := a.cfg.Directory(d)
+	if err != nil {
+		return fmt.Errorf("access: %w", err)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -296,16 +290,15 @@ func (a *Access) Allow(p peer.ID, proto protocol.ID) error {
 }
 
 func (a *Access) judge(p peer.ID, proto protocol.ID) error {
-	rules := Rules()
-	i := slices.IndexFunc(rules, func(r Rule) bool { return r.Protocol == proto })
+	i := slices.IndexFunc(a.rules, func(r Rule) bool { return r.Protocol == proto })
 	if i < 0 {
 		return ErrUnknownProtocol
 	}
 	role, expired := a.role(p)
 	switch {
-	case slices.Contains(rules[i].From, role):
+	case slices.Contains(a.rules[i].From, role):
 		return nil
-	case role == Foreign && slices.Contains(rules[i].From, Client) && a.cfg.Client(p):
+	case role == Foreign && slices.Contains(a.rules[i].From, Client) && a.cfg.Client(p):
 		return nil // or another region could shut an agent out by naming its key a voter
 	case expired:
 		return ErrInvitationExpired
@@ -315,7 +308,7 @@ func (a *Access) judge(p peer.ID, proto protocol.ID) error {
 		return ErrClient
 	case role == Foreign:
 		return ErrForeignRegion
-	case !slices.Contains(rules[i].From, Voter):
+	case !slices.Contains(a.rules[i].From, Voter):
 		return ErrOwnRegion
 	default:
 		return ErrNotVoter
@@ -345,10 +338,8 @@ func (a *Access) OwnRegion() []peer.ID {
 		}
 	}
 	if l := a.listed.Load(); l != nil {
-		for id, lp := range l.roles {
-			if lp.region == a.cfg.Region {
-				ids[id] = struct{}{}
-			}
+		for _, id := range l.voters[a.cfg.Region] {
+			ids[id] = struct{}{}
 		}
 	}
 	now := time.Now()

@@ -63,10 +63,11 @@ func limitsTable() string {
 		{"invited nodes that a node remembers", AdmissionsMax},
 		{"peers in the address book, its file", fmt.Sprintf("%d, %d MiB", BookPeersMax, BookBytesMax/mib)},
 		{"addresses of one peer, one address", fmt.Sprintf("%d, %d bytes", AddressesMax, AddressBytesMax)},
-		{"members that a node dials, besides all voters", membersDialledMax},
-		{"voters of each other region to whom a voter keeps connections", keeper.ForeignPerRegion},
+		{"voters of its region to whom a member keeps connections; a voter keeps them to all", votersKept},
+		{"members to whom a node keeps connections", membersKept},
+		{"voters of each other region to whom a voter keeps connections", fmt.Sprintf("%d, of more than %d regions %d", foreignPerRegion, foreignManyRegions, foreignFew)},
 		{"wait after a failed dial", fmt.Sprintf("%v, doubled up to %v, give or take a quarter", keeper.RedialBase, keeper.RedialMax)},
-		{"peer exchange with one connected node", fmt.Sprintf("every %v", keeper.ExchangeEvery)},
+		{"peer exchange with one connected node", fmt.Sprintf("every %v, up to %v while they bring nothing new", keeper.ExchangeEvery, keeper.ExchangeEvery<<exchangeIdleMax)},
 		{"pings unanswered until a connection counts as dead", fmt.Sprintf("%d, one every %v, waited for %v", pingFailuresMax, keeper.PingEvery, keeper.PingTimeout)},
 	} {
 		fmt.Fprintf(&b, "| %v | %v |\n", row[0], row[1])

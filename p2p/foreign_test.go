@@ -168,7 +168,7 @@ func TestKeeperCountsWhoDialledIn(t *testing.T) {
 		a := newAccessWith(t, AccessConfig{Region: "a", Raft: func() (RaftPeers, bool) { return NewRaftPeers([]peer.ID{self}, nil), true }}, fed.Document)
 		w := newWire(self)
 		k := newKeeper(a, KeeperConfig{Logger: quiet()}.withDefaults(), w)
-		for _, id := range k.ranked("b")[1:] { // not the one that it would turn to first
+		for _, id := range k.ranked("b", k.ownVoters())[1:] { // not the one that it would turn to first
 			in[id], w.up[id] = true, true
 		}
 		k.wg.Go(k.run)

@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"encoding/hex"
 	"errors"
@@ -155,6 +156,12 @@ func ParseInvitation(text []byte) (Invitation, error) {
 // Verify says whether the invitation holds under the document at the time: right
 // federation, a region of it, signed by an operator of that region, not expired.
 func (inv *Invitation) Verify(d *federation.Document, now time.Time) error {
+	return inv.verify(d, now, func(public [32]byte, message, signature []byte) bool {
+		return ed25519.Verify(public[:], message, signature)
+	})
+}
+
+func (inv *Invitation) verify(d *federation.Document, now time.Time, signed func(public [32]byte, message, signature []byte) bool) error {
 	if err := inv.check(); err != nil {
 		return err
 	}
@@ -166,7 +173,7 @@ func (inv *Invitation) Verify(d *federation.Document, now time.Time) error {
 			time.UnixMilli(inv.ExpiresMillis).UTC().Format(time.RFC3339), inv.Region)
 	}
 	digest := inv.digest()
-	if !ed25519.Verify(inv.Operator[:], digest[:], inv.Signature[:]) {
+	if !signed(inv.Operator, digest[:], inv.Signature[:]) {
 		return fmt.Errorf("%w: the signature is not that of operator %v over it", ErrInvitation, inv.Operator)
 	}
 	return nil
@@ -192,6 +199,7 @@ func (inv *Invitation) checkDocument(d *federation.Document) error {
 // admission is an invitation that was verified.
 type admission struct {
 	invitation Invitation
+	canonical  []byte
 	expires    time.Time
 }
 
@@ -199,6 +207,9 @@ type admission struct {
 // peer counts as a [Member] until it expires, or until a new document no longer lists
 // its operator. The error wraps [ErrInvitation] or [ErrAdmissionsFull].
 func (a *Access) Admit(p peer.ID, text []byte) (Invitation, error) {
+	if inv, ok := a.Invited(p); ok && a.invitedBy(p, text) {
+		return inv, nil // it is shown again and again
+	}
 	inv, err := ParseInvitation(text)
 	if err != nil {
 		return Invitation{}, err
@@ -213,13 +224,13 @@ func (a *Access) Admit(p peer.ID, text []byte) (Invitation, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	// Under the lock, so that a document that arrives meanwhile cannot be missed.
-	if err := inv.Verify(a.Document(), now); err != nil {
+	if err := inv.verify(a.Document(), now, a.cfg.Verify); err != nil {
 		return Invitation{}, err
 	}
 	expires := time.UnixMilli(inv.ExpiresMillis)
 	if known, ok := a.admitted[p]; ok {
 		if expires.After(known.expires) {
-			a.admitted[p] = admission{inv, expires}
+			a.admitted[p] = admission{inv, inv.Canonical(), expires}
 		}
 		return inv, nil
 	}
@@ -233,8 +244,16 @@ func (a *Access) Admit(p peer.ID, text []byte) (Invitation, error) {
 			return Invitation{}, fmt.Errorf("%w: %d, at most %d", ErrAdmissionsFull, len(a.admitted), AdmissionsMax)
 		}
 	}
-	a.admitted[p] = admission{inv, expires}
+	a.admitted[p] = admission{inv, inv.Canonical(), expires}
 	return inv, nil
+}
+
+// invitedBy says whether it is by this text, in canonical form, that a peer was admitted.
+func (a *Access) invitedBy(p peer.ID, text []byte) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	ad, ok := a.admitted[p]
+	return ok && bytes.Equal(ad.canonical, text)
 }
 
 // Invited gives the invitation by which a peer is a member now, so that it can be

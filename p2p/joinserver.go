@@ -23,6 +23,9 @@ const (
 	JoinPeersBytesMax    = 512 << 10 // together
 	JoinResponseBytesMax = federation.DocumentBytesMax + JoinPeersBytesMax + 4<<10
 	faultNoDocument      = "no-document" // the peer is joining itself
+
+	membersTold = 16 // of a region's members, to one of them,
+	membersNear = 4  // of these, that follow it in the order of IDs; the others by chance
 )
 
 // joinRequest is what a node says of itself to one that it asks for document and
@@ -94,11 +97,11 @@ func (j *joinServer) handle(_ context.Context, from peer.ID, request *joinReques
 	}
 	switch role {
 	case Member:
-		response.Peers = j.peers(from, Member, nil)
+		response.Peers = j.peers(from, Member, nil, membersTold)
 	case Voter:
-		response.Peers = j.peers(from, Member, j.abroad(from))
+		response.Peers = j.peers(from, Member, j.abroad(from), JoinPeersMax)
 	case Foreign:
-		response.Peers = j.peers(from, Voter, j.abroad(from))
+		response.Peers = j.peers(from, Voter, j.abroad(from), JoinPeersMax)
 	}
 	return response, nil
 }
@@ -129,8 +132,8 @@ func (j *joinServer) text(document *federation.Document) []byte {
 }
 
 // peers tells of this node itself, of the own region's nodes whose role is least or more,
-// voters first, and of those abroad, each where it is known how it can be reached.
-func (j *joinServer) peers(caller peer.ID, least Role, abroad []peer.ID) []PeerRecord {
+// voters first and so many members, and of those abroad, each where it is known how it can be reached.
+func (j *joinServer) peers(caller peer.ID, least Role, abroad []peer.ID, most int) []PeerRecord {
 	var voters, members []peer.ID
 	for _, id := range j.access.OwnRegion() {
 		switch role := j.access.Role(id); {
@@ -141,6 +144,7 @@ func (j *joinServer) peers(caller peer.ID, least Role, abroad []peer.ID) []PeerR
 			members = append(members, id)
 		}
 	}
+	members = some(members, caller, most)
 	records := make([]PeerRecord, 0, min(1+len(voters)+len(members)+len(abroad), JoinPeersMax))
 	size := 0
 	add := func(r PeerRecord) {
@@ -158,6 +162,19 @@ func (j *joinServer) peers(caller peer.ID, least Role, abroad []peer.ID) []PeerR
 		add(j.record(id))
 	}
 	return records
+}
+
+// some gives so many of a region's members, sorted: for a member, those that it wants to hold
+// connections to, and others by chance, so that it comes to know all without being told of all each time.
+func some(members []peer.ID, caller peer.ID, most int) []peer.ID {
+	if len(members) <= most {
+		return members
+	}
+	from, _ := slices.BinarySearch(members, caller)
+	turned := slices.Concat(members[from:], members[:from])
+	rest := turned[membersNear:]
+	rand.Shuffle(len(rest), func(x, y int) { rest[x], rest[y] = rest[y], rest[x] }) //nolint:gosec // spreads hints; nothing secret
+	return turned[:most]
 }
 
 func (j *joinServer) self() PeerRecord {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
@@ -17,14 +18,11 @@ import (
 )
 
 const (
-	membersDialledMax = 8 // members to whom a node holds connections, besides all voters
-	foreignPerRegion  = 2 // voters of each other region to whom a voter holds connections
-	foreignMax        = 16
-	dialsMax          = 8 // at once
-	greetingsMax      = 8 // exchanges and pings at once
-	pingFailuresMax   = 2 // in a row, until a connection counts as dead
-	protectTag        = "bizra/region"
-	reasonBytesMax    = 256
+	dialsMax        = 8 // at once
+	greetingsMax    = 8 // exchanges and pings at once
+	pingFailuresMax = 2 // in a row, until a connection counts as dead
+	protectTag      = "bizra/region"
+	reasonBytesMax  = 256
 )
 
 // KeeperConfig configures a [Keeper]. A time of zero takes the default named at its field.
@@ -34,12 +32,12 @@ type KeeperConfig struct {
 	Invitation []byte   // shown to every peer; for a node that the document does not list
 
 	// ForeignPerRegion is to how many voters of each other region a voter holds connections,
-	// whoever dialled; 2, at most 16. -1: to none. Members hold none.
+	// whoever dialled; 2, and of more than 33 regions 1, at most 16. -1: to none. Members hold none.
 	ForeignPerRegion int
 
 	TickEvery     time.Duration // how often it looks what is to be done; 1 s
-	ExchangeEvery time.Duration // between peer exchanges with one connected node drawn at random; 30 s
-	PingEvery     time.Duration // 10 s
+	ExchangeEvery time.Duration // between peer exchanges with one connected node drawn at random; 30 s, up to 4 min while they bring nothing
+	PingEvery     time.Duration // 30 s
 	PingTimeout   time.Duration // 5 s
 	SaveEvery     time.Duration // least between two writings of the address book, where it changed; 1 s
 	RedialBase    time.Duration // the wait after the first failed dial; 500 ms, doubled each time
@@ -54,12 +52,9 @@ func (c KeeperConfig) withDefaults() KeeperConfig {
 			*v = d
 		}
 	}
-	if c.ForeignPerRegion == 0 {
-		c.ForeignPerRegion = foreignPerRegion
-	}
 	set(&c.TickEvery, time.Second)
 	set(&c.ExchangeEvery, 30*time.Second)
-	set(&c.PingEvery, 10*time.Second)
+	set(&c.PingEvery, 30*time.Second)
 	set(&c.PingTimeout, 5*time.Second)
 	set(&c.SaveEvery, time.Second)
 	set(&c.RedialBase, 500*time.Millisecond)
@@ -87,7 +82,7 @@ func (c KeeperConfig) validate() error {
 }
 
 // Keeper keeps a node connected to its region, and a voter to the other regions: it dials
-// the voters, a few members and a few voters of each other region again and again, tells them where this node is, learns where others are, remembers it
+// voters, a few members and a few voters of each other region again and again, tells them where this node is, learns where others are, remembers it
 // in a file, closes connections that are dead, and answers the join protocol.
 type Keeper struct {
 	host   host.Host
@@ -105,10 +100,13 @@ type Keeper struct {
 	dials  chan struct{}  // a place for each dial at once
 	talks  chan struct{}  // a place for each exchange or ping at once
 	wake   chan struct{}  // something changed; holds at most one
+	stale  atomic.Bool    // something was learned that the outlook does not have
+	news   atomic.Bool    // an exchange has brought something since the last look
 
 	mu        sync.Mutex
 	closed    bool
 	bootstrap map[peer.ID][]ma.Multiaddr
+	seen      *outlook              // nil before the first
 	peers     map[peer.ID]*keptPeer // the targets, and who else is worth remembering while connected
 }
 
@@ -116,6 +114,7 @@ type Keeper struct {
 type keptPeer struct {
 	busy         bool      // a dial, exchange or ping runs
 	kept         bool      // wanted, and so not to be closed to make room
+	dialled      bool      // by this node, as far as it is connected
 	failures     int       // dials in a row
 	next         time.Time // not to be dialled before
 	lostFor      string    // why it is not connected
@@ -235,6 +234,8 @@ func (k *Keeper) stir() {
 
 // learned makes a peer's new addresses tried at once.
 func (k *Keeper) learned(p peer.ID) {
+	k.stale.Store(true)
+	k.news.Store(true)
 	k.mu.Lock()
 	if kp, ok := k.peers[p]; ok {
 		kp.failures, kp.next = 0, time.Time{}
@@ -257,7 +258,7 @@ func (k *Keeper) lost(p peer.ID) {
 			kp.failures++
 			kp.next = time.Now().Add(k.redial.wait(kp.failures))
 		}
-		kp.greeted, kp.greetFails, kp.nextGreet, kp.pingFailures = false, 0, time.Time{}, 0
+		kp.dialled, kp.greeted, kp.greetFails, kp.nextGreet, kp.pingFailures = false, false, 0, time.Time{}, 0
 		kp.lostFor = "connection lost"
 		if kp.muteFor != "" {
 			kp.lostFor += ": " + kp.muteFor
@@ -276,9 +277,10 @@ func (k *Keeper) run() {
 	}
 	tick := time.NewTicker(k.cfg.TickEvery)
 	defer tick.Stop()
-	exchange := time.NewTicker(k.cfg.ExchangeEvery)
+	exchange := time.NewTimer(k.cfg.ExchangeEvery)
 	defer exchange.Stop()
 	var saved, asked time.Time
+	idle := 0 // exchanges in a row that brought nothing
 	for due := false; ; {
 		k.tend()
 		// At once where that may be: a region whose nodes are all killed soon after they met
@@ -286,7 +288,7 @@ func (k *Keeper) run() {
 		if time.Since(saved) >= k.cfg.SaveEvery && k.save() {
 			saved = time.Now()
 		}
-		due = due || k.lacks() && time.Since(asked) >= k.cfg.ExchangeEvery/lackingFaster
+		due = due || time.Since(asked) >= k.cfg.ExchangeEvery/lackingFaster && k.lacks(time.Now())
 		if due && k.exchangeWithOne() {
 			due, asked = false, time.Now()
 		}
@@ -297,39 +299,20 @@ func (k *Keeper) run() {
 		case <-k.wake:
 		case <-exchange.C:
 			due = true
+			if idle = min(idle+1, exchangeIdleMax); k.news.Swap(false) {
+				idle = 0
+			}
+			exchange.Reset(k.cfg.ExchangeEvery << idle)
 		}
 	}
 }
+
+// exchangeIdleMax is how often the time between two exchanges is doubled that bring nothing.
+const exchangeIdleMax = 3
 
 // lackingFaster is how much more often a node asks around while it lacks connections: whom it
 // asked may not have known the others' addresses yet.
 const lackingFaster = 6
-
-// lacks says whether this node is without a connection that it wants to have.
-func (k *Keeper) lacks() bool {
-	self := k.net.self()
-	for _, p := range k.access.OwnRegion() {
-		if p != self && k.access.Role(p) == Voter && !k.net.connected(p) {
-			return true
-		}
-	}
-	if !k.reachesOut() {
-		return false
-	}
-	for _, region := range k.access.ForeignRegions() {
-		voters := k.access.ForeignVoters(region)
-		connected := 0
-		for _, p := range voters {
-			if k.net.connected(p) {
-				connected++
-			}
-		}
-		if connected < min(k.cfg.ForeignPerRegion, len(voters)) {
-			return true
-		}
-	}
-	return false
-}
 
 // save writes the address book if there is anything new in it, and tells whether there was.
 func (k *Keeper) save() (wrote bool) {
@@ -342,14 +325,10 @@ func (k *Keeper) save() (wrote bool) {
 
 // tend starts the dials, greetings and pings that are due.
 func (k *Keeper) tend() {
-	targets := k.targets()
 	now := time.Now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	wanted := k.foreign(now)
-	for _, id := range targets {
-		wanted[id] = true
-	}
+	wanted := k.wanted(now)
 	for id, keep := range wanted {
 		if keep && k.peers[id] == nil {
 			k.peers[id] = &keptPeer{}
@@ -364,6 +343,10 @@ func (k *Keeper) tend() {
 		switch {
 		case !known && !kp.busy:
 			delete(k.peers, id)
+			// A member that others are nearer to than this node is theirs to hold.
+			if kp.dialled && k.access.Role(id) == Member && k.net.connected(id) {
+				k.wg.Go(func() { k.net.drop(id) })
+			}
 		case !keep: // of a candidate it is remembered how its dials went
 		case kp.busy:
 		case !k.net.connected(id):
@@ -395,36 +378,15 @@ func (k *Keeper) start(id peer.ID, kp *keptPeer, places chan struct{}, work func
 		<-places
 		k.mu.Lock()
 		kp.busy = false
+		was := kp.greeted
 		outcome(kp)
+		settled := was && kp.greeted
 		k.mu.Unlock()
-		k.stir()
+		if !settled { // else nothing is due because of it
+			k.stir()
+		}
 	})
 	return true
-}
-
-// targets are whom the keeper wants connections to in any case: the bootstrap nodes, every voter of
-// the region, and the members that follow this node in the order of IDs, so that
-// members are a ring even where no voter can be reached.
-func (k *Keeper) targets() []peer.ID {
-	self := k.net.self()
-	var targets, members []peer.ID
-	for id := range k.bootstrap {
-		targets = append(targets, id)
-	}
-	for _, id := range k.access.OwnRegion() {
-		switch {
-		case id == self || slices.Contains(targets, id):
-		case k.access.Role(id) == Voter:
-			targets = append(targets, id)
-		case len(k.addresses(id)) > 0:
-			members = append(members, id)
-		}
-	}
-	from, _ := slices.BinarySearch(members, self)
-	for i := range min(len(members), membersDialledMax) {
-		targets = append(targets, members[(from+i)%len(members)])
-	}
-	return targets
 }
 
 // addresses are all that are known of a peer, best first.
@@ -444,6 +406,7 @@ func (k *Keeper) dial(p peer.ID) func(*keptPeer) {
 	err := k.net.connect(ctx, peer.AddrInfo{ID: p, Addrs: k.addresses(p)})
 	return func(kp *keptPeer) {
 		if err == nil {
+			kp.dialled = true
 			// Until it has been greeted it may hang up, and the news of that may come late.
 			kp.next, kp.lostFor = time.Now().Add(k.redial.wait(kp.failures+1)), ""
 			return
@@ -458,7 +421,7 @@ func (k *Keeper) greet(p peer.ID) func(*keptPeer) {
 	err := k.exchange(p)
 	return func(kp *keptPeer) {
 		if err == nil {
-			kp.greeted, kp.greetFails, kp.failures, kp.next, kp.muteFor = true, 0, 0, time.Time{}, ""
+			kp.dialled, kp.greeted, kp.greetFails, kp.failures, kp.next, kp.muteFor = true, 0, 0, time.Time{}, ""
 			return
 		}
 		kp.greetFails++

@@ -168,7 +168,7 @@ func TestKeeperPassesOverHearsayAboutStrangers(t *testing.T) {
 }
 
 func TestJoinAnswerIsBounded(t *testing.T) {
-	fed := testfed.New(1, 1)
+	fed := testfed.New(1, 3)
 	h := newHost(t, fed.Nodes["a"][0])
 	access := newAccess(t, "a", fed.Document)
 	book := OpenBook("", quiet())
@@ -185,7 +185,7 @@ func TestJoinAnswerIsBounded(t *testing.T) {
 		}
 		book.Told(id, addrs)
 	}
-	caller := idOf(t, testfed.Key("member-0"))
+	caller, member := idOf(t, fed.Nodes["a"][1]), idOf(t, testfed.Key("member-0"))
 	response, err := j.handle(t.Context(), caller, &joinRequest{Region: "a"})
 	if err != nil {
 		t.Fatal(err)
@@ -202,6 +202,10 @@ func TestJoinAnswerIsBounded(t *testing.T) {
 	}
 	if response.Peers[0].ID != h.ID().String() || slices.ContainsFunc(response.Peers, func(r PeerRecord) bool { return r.ID == caller.String() }) {
 		t.Error("the answerer must come first, the caller not at all")
+	}
+	response, err = j.handle(t.Context(), member, &joinRequest{Region: "a"})
+	if err != nil || len(response.Peers) > 3+membersTold || len(response.Peers) < membersTold {
+		t.Errorf("a member was told of %d peers (%v), want its region's voters and %d others", len(response.Peers), err, membersTold)
 	}
 	if _, err := (&joinServer{host: h, access: newAccess(t, "a", nil), book: book}).handle(t.Context(), caller, &joinRequest{Region: "a"}); err == nil {
 		t.Error("answered without a document")
@@ -360,8 +364,8 @@ func TestKeeperDialsALostPeerAtOnce(t *testing.T) {
 		elapse(5 * time.Minute)
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if w.asks < 8 {
-			t.Errorf("%d exchanges in six minutes, want one each half minute and a greeting each time", w.asks)
+		if w.asks < 5 || w.asks > 8 {
+			t.Errorf("%d exchanges in six minutes, want a greeting each time, and others further and further apart, since they bring nothing", w.asks)
 		}
 	})
 }
@@ -398,7 +402,7 @@ func TestKeeperDropsADeadConnection(t *testing.T) {
 			return ctx.Err()
 		}
 		w.mu.Unlock()
-		elapse(40 * time.Second)
+		elapse(80 * time.Second)
 		w.mu.Lock()
 		drops := w.drops
 		dead = false
@@ -406,7 +410,7 @@ func TestKeeperDropsADeadConnection(t *testing.T) {
 		if drops < 1 {
 			t.Error("a connection that answers no pings was kept")
 		}
-		elapse(time.Minute)
+		elapse(2 * time.Minute)
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if w.drops > drops+1 || !w.up[other] {
@@ -416,35 +420,84 @@ func TestKeeperDropsADeadConnection(t *testing.T) {
 }
 
 func TestKeeperTargets(t *testing.T) {
-	fed := testfed.New(1, 3)
-	self := idOf(t, fed.Nodes["a"][0])
+	fed := testfed.New(1, 5)
+	var members []peer.ID
+	for i := range 20 {
+		members = append(members, idOf(t, testfed.Key(fmt.Sprint("member-", i))))
+	}
+	slices.Sort(members)
 	a := newAccess(t, "a", fed.Document)
-	cfg := KeeperConfig{Logger: quiet()}.withDefaults()
-	k := newKeeper(a, cfg, newWire(self))
-	defer k.cancel()
-	for i := range 3 * membersDialledMax {
+	for i := range members {
 		key := testfed.Key(fmt.Sprint("member-", i))
 		if _, err := a.Admit(idOf(t, key), invite(t, fed, "a", key)); err != nil {
 			t.Fatal(err)
 		}
-		k.book.Told(idOf(t, key), []ma.Multiaddr{addr(i)})
 	}
-	targets := k.targets()
-	voters := 0
-	for _, id := range targets {
-		if a.Role(id) == Voter {
-			voters++
-		}
+	at, _ := slices.BinarySearch(members, members[7])
+	for name, c := range map[string]struct {
+		self   peer.ID
+		voters int
+	}{"a voter": {idOf(t, fed.Nodes["a"][0]), 4}, "a member": {members[at], votersKept}} {
+		t.Run(name, func(t *testing.T) {
+			k := newKeeper(a, KeeperConfig{Logger: quiet()}.withDefaults(), newWire(c.self))
+			defer k.cancel()
+			for i, id := range members {
+				k.book.Told(id, []ma.Multiaddr{addr(i)})
+			}
+			voters, kept := 0, []peer.ID{}
+			for id, wanted := range k.wanted(time.Now()) {
+				switch {
+				case !wanted:
+				case a.Role(id) == Voter:
+					voters++
+				default:
+					kept = append(kept, id)
+				}
+			}
+			if voters != c.voters || len(kept) != membersKept || slices.Contains(kept, c.self) {
+				t.Errorf("%d voters and %d members are wanted, want %d and %d", voters, len(kept), c.voters, membersKept)
+			}
+			if follows := members[(at+1)%len(members)]; name == "a member" && !slices.Contains(kept, follows) {
+				t.Errorf("the member that follows in the order of IDs is not wanted")
+			}
+		})
 	}
-	if voters != 2 || len(targets) != 2+membersDialledMax || slices.Contains(targets, self) {
-		t.Errorf("%d targets, %d of them voters", len(targets), voters)
-	}
-	if err := a.SetDocument(testfed.New(1, 3, func(d *federation.Document) {
+	if err := a.SetDocument(testfed.New(1, 5, func(d *federation.Document) {
 		d.Regions[0].Voters[1].Addresses = []string{"/ip4/10.9.9.9/tcp/1"}
 	}).Document); err != nil {
 		t.Fatal(err)
 	}
+	k := newKeeper(a, KeeperConfig{Logger: quiet()}.withDefaults(), newWire(members[0]))
+	defer k.cancel()
 	if got := fmt.Sprint(k.addresses(idOf(t, fed.Nodes["a"][1]))); got != "[/ip4/10.9.9.9/tcp/1]" {
 		t.Errorf("addresses by the document: %s", got)
+	}
+}
+
+// TestConnectionsAbroadAreMatched holds that what a voter wants of another region wants it too.
+func TestConnectionsAbroadAreMatched(t *testing.T) {
+	const regions, voters = 4, 5
+	fed := testfed.New(regions, voters)
+	want := map[[2]peer.ID]bool{}
+	for _, r := range fed.Document.Regions {
+		a := newAccess(t, r.Name, fed.Document)
+		for _, key := range fed.Nodes[r.Name] {
+			self := idOf(t, key)
+			k := newKeeper(a, KeeperConfig{Logger: quiet()}.withDefaults(), newWire(self))
+			for id, wanted := range k.wanted(time.Now()) {
+				if wanted && a.Role(id) == Foreign {
+					want[[2]peer.ID{self, id}] = true
+				}
+			}
+			k.cancel()
+		}
+	}
+	if len(want) != regions*voters*(regions-1)*foreignPerRegion {
+		t.Errorf("%d connections are wanted, want %d", len(want), regions*voters*(regions-1)*foreignPerRegion)
+	}
+	for pair := range want {
+		if !want[[2]peer.ID{pair[1], pair[0]}] {
+			t.Errorf("%v wants %v, and not the other way", pair[0], pair[1])
+		}
 	}
 }

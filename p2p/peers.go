@@ -1,6 +1,7 @@
 package p2p
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -39,7 +40,7 @@ func (k *Keeper) Peers() []PeerStatus {
 			foreign = append(foreign, k.access.ForeignVoters(region)...)
 		}
 	}
-	for _, list := range [][]peer.ID{k.targets(), k.access.OwnRegion(), foreign, k.host.Network().Peers()} {
+	for _, list := range [][]peer.ID{slices.Collect(maps.Keys(k.bootstrap)), k.access.OwnRegion(), foreign, k.host.Network().Peers()} {
 		for _, id := range list {
 			if _, dup := seen[id]; !dup && id != k.host.ID() && len(ids) < peersShownMax {
 				seen[id] = struct{}{}
@@ -62,6 +63,26 @@ func (k *Keeper) Peers() []PeerStatus {
 		list = append(list, k.status(id, roles[id]))
 	}
 	return list
+}
+
+// Region lists the nodes of the own region that this node may turn to: the voters, those connected first,
+// and the members that are connected.
+func (k *Keeper) Region() []peer.ID {
+	self := k.net.self()
+	var up, down, members []peer.ID
+	for _, id := range k.access.OwnRegion() {
+		voter, connected := k.access.Role(id) == Voter, k.net.connected(id)
+		switch {
+		case id == self:
+		case voter && connected:
+			up = append(up, id)
+		case voter:
+			down = append(down, id)
+		case connected:
+			members = append(members, id)
+		}
+	}
+	return slices.Concat(byHash(self, up), byHash(self, down), byHash(self, members))
 }
 
 func (k *Keeper) status(id peer.ID, role Role) PeerStatus {

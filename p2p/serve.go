@@ -98,7 +98,7 @@ type Server struct {
 	stats  counters
 	ctx    context.Context // ends with Close, and with it every handler's
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // every handler and the recheck loop
+	wg     sync.WaitGroup // every handler and the recheck that is due
 
 	mu        sync.Mutex
 	closed    bool
@@ -106,6 +106,7 @@ type Server struct {
 	perPeer   map[peer.ID]int           // streams open now
 	rates     map[peer.ID]*rate.Limiter // emptied by recheck where full again
 	strangers *rate.Limiter
+	rechecks  *time.Timer // of the next recheck, nil while there is nothing to look at; holds a place in wg
 }
 
 // ServeStream serves raw streams of a protocol, such as those of Raft: after the
@@ -122,7 +123,6 @@ func ServeStream(h host.Host, a *Access, proto protocol.ID, lim Limits,
 	srv := &Server{host: h, access: a, proto: proto, limits: lim, logger: a.cfg.Logger.With("protocol", proto), ctx: ctx, cancel: cancel,
 		streams: make(map[network.Stream]context.CancelFunc), perPeer: make(map[peer.ID]int), rates: make(map[peer.ID]*rate.Limiter),
 		strangers: rate.NewLimiter(rate.Limit(lim.StrangerPerSec), lim.StrangerBurst)}
-	srv.wg.Go(srv.recheck)
 	h.SetStreamHandler(proto, func(s network.Stream) { srv.serve(s, handle) })
 	return srv, nil
 }
@@ -146,6 +146,10 @@ func (srv *Server) Close() error {
 	srv.mu.Lock()
 	already := srv.closed
 	srv.closed = true
+	if srv.rechecks != nil && srv.rechecks.Stop() {
+		srv.rechecks = nil
+		srv.wg.Done()
+	}
 	open := make([]network.Stream, 0, len(srv.streams))
 	for s := range srv.streams {
 		open = append(open, s)
@@ -207,6 +211,7 @@ func (srv *Server) admit(from peer.ID, s network.Stream) (ctx context.Context, d
 	srv.streams[s] = cancel
 	srv.perPeer[from]++
 	srv.wg.Add(1)
+	srv.watch()
 	return ctx, func() {
 		cancel()
 		srv.mu.Lock()
@@ -236,34 +241,40 @@ func (srv *Server) rate(p peer.ID) *rate.Limiter {
 	return l
 }
 
+// watch makes the next recheck due while there is anything to look at: most nodes serve most
+// protocols to nobody most of the time. Under mu.
+func (srv *Server) watch() {
+	if srv.closed || srv.rechecks != nil || len(srv.streams) == 0 && len(srv.rates) == 0 {
+		return
+	}
+	srv.wg.Add(1)
+	srv.rechecks = time.AfterFunc(srv.limits.RecheckEvery, func() {
+		defer srv.wg.Done()
+		srv.recheck()
+	})
+}
+
 // recheck ends the streams of peers that may no longer speak the protocol, and forgets
 // the buckets that are full again.
 func (srv *Server) recheck() {
-	tick := time.NewTicker(srv.limits.RecheckEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-srv.ctx.Done():
-			return
-		case <-tick.C:
+	srv.mu.Lock()
+	srv.rechecks = nil
+	open := make(map[network.Stream]context.CancelFunc, len(srv.streams))
+	for s, cancel := range srv.streams {
+		open[s] = cancel
+	}
+	for p, l := range srv.rates {
+		if l.Tokens() >= float64(srv.limits.PerPeerBurst) {
+			delete(srv.rates, p)
 		}
-		srv.mu.Lock()
-		open := make(map[network.Stream]context.CancelFunc, len(srv.streams))
-		for s, cancel := range srv.streams {
-			open[s] = cancel
-		}
-		for p, l := range srv.rates {
-			if l.Tokens() >= float64(srv.limits.PerPeerBurst) {
-				delete(srv.rates, p)
-			}
-		}
-		srv.mu.Unlock()
-		for s, cancel := range open {
-			if srv.access.Allow(s.Conn().RemotePeer(), srv.proto) != nil {
-				srv.stats.refused.Add(1)
-				cancel()
-				_ = s.ResetWithError(network.StreamGated)
-			}
+	}
+	srv.watch()
+	srv.mu.Unlock()
+	for s, cancel := range open {
+		if srv.access.Allow(s.Conn().RemotePeer(), srv.proto) != nil {
+			srv.stats.refused.Add(1)
+			cancel()
+			_ = s.ResetWithError(network.StreamGated)
 		}
 	}
 }

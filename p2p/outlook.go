@@ -1,0 +1,199 @@
+package p2p
+
+import (
+	"cmp"
+	"hash/fnv"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+const (
+	votersKept         = 3  // voters of its region to whom a member holds connections; a voter holds them to all
+	membersKept        = 2  // members to whom a node holds connections
+	foreignPerRegion   = 2  // voters of each other region to whom a voter holds connections,
+	foreignFew         = 1  // where there are many regions,
+	foreignManyRegions = 33 // which is more than so many
+	foreignMax         = 16
+
+	// outlookFor is how long a keeper goes by what it worked out of the document, Raft and the book.
+	outlookFor = 5 * time.Second
+)
+
+// outlook is whom a node may want connections to, as far as it does not depend on who is connected.
+type outlook struct {
+	at      time.Time
+	votes   bool      // this node does
+	voters  []peer.ID // of the own region but this node, in the order in which it turns to them
+	members []peer.ID // that are wanted
+	foreign [][]peer.ID
+}
+
+// outlook gives what holds now, worked out anew if it is old or something was learned since.
+// Under mu.
+func (k *Keeper) outlookAt(now time.Time) *outlook {
+	if o := k.seen; o != nil && !k.stale.Swap(false) && now.Sub(o.at) < outlookFor {
+		return o
+	}
+	own := k.ownVoters()
+	self := k.net.self()
+	o := &outlook{at: now, votes: slices.Contains(own, self), members: k.ring()}
+	o.voters = byHash(self, slices.DeleteFunc(slices.Clone(own), func(p peer.ID) bool { return p == self }))
+	if o.votes && k.cfg.ForeignPerRegion > -1 {
+		for _, region := range k.access.ForeignRegions() {
+			o.foreign = append(o.foreign, k.ranked(region, own))
+		}
+	}
+	k.seen = o
+	return o
+}
+
+// ownVoters are the voters of the own region, sorted.
+func (k *Keeper) ownVoters() []peer.ID {
+	return slices.DeleteFunc(k.access.OwnRegion(), func(p peer.ID) bool { return k.access.Role(p) != Voter })
+}
+
+// ring gives the members that a node holds connections to: the one that follows it in the order
+// of IDs, so that members are a ring even where no voter can be reached, and others further and
+// further around the ring, so that it is a small world.
+func (k *Keeper) ring() []peer.ID {
+	self := k.net.self()
+	var members []peer.ID
+	for _, id := range k.access.OwnRegion() {
+		if id != self && k.access.Role(id) == Member && len(k.addresses(id)) > 0 {
+			members = append(members, id)
+		}
+	}
+	from, _ := slices.BinarySearch(members, self)
+	kept := make([]peer.ID, 0, membersKept)
+	for i := range min(len(members), membersKept) {
+		further := max(i, i*len(members)/(2*membersKept-1))
+		kept = append(kept, members[(from+further)%len(members)])
+	}
+	return kept
+}
+
+// byHash orders peers by a hash over both ends (rendezvous hashing): as good as random from node
+// to node, and the same at this node as long as they are the same.
+func byHash(self peer.ID, ids []peer.ID) []peer.ID {
+	weights := make(map[peer.ID]uint64, len(ids))
+	for _, p := range ids {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(self))
+		_, _ = h.Write([]byte(p))
+		weights[p] = h.Sum64()
+	}
+	slices.SortStableFunc(ids, func(x, y peer.ID) int { return cmp.Compare(weights[x], weights[y]) })
+	return ids
+}
+
+// ranked orders another region's voters as this node turns to them. The voters of two regions are
+// matched: the first of either turn to each other, and so on, by an offset that is drawn from
+// the regions' names, so that a connection serves both ends and none has more of them than others.
+// Who does not vote turns to them by a hash.
+func (k *Keeper) ranked(region string, own []peer.ID) []peer.ID {
+	self, home := k.net.self(), k.access.Region()
+	ids := slices.DeleteFunc(k.access.ForeignVoters(region), func(p peer.ID) bool { return p == self })
+	at, votes := slices.BinarySearch(own, self)
+	if !votes || len(ids) == 0 {
+		return byHash(self, ids)
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(min(home, region)))
+	_, _ = h.Write([]byte{'/'})
+	_, _ = h.Write([]byte(max(home, region)))
+	offset, n := int(h.Sum64()%uint64(len(ids))), len(ids) //nolint:gosec // less than their number
+	ranked := make([]peer.ID, 0, n)
+	for i := range n {
+		step := at + offset + i
+		if region < home {
+			step = at - offset - i
+		}
+		ranked = append(ranked, ids[(step%n+n)%n])
+	}
+	return ranked
+}
+
+// reachesOut says whether this node keeps connections to other regions.
+func (k *Keeper) reachesOut() bool {
+	return k.cfg.ForeignPerRegion > -1 && k.access.Role(k.net.self()) == Voter
+}
+
+// foreignWanted is how many connections to each other region are.
+func (k *Keeper) foreignWanted(o *outlook) int {
+	switch {
+	case k.cfg.ForeignPerRegion != 0:
+		return k.cfg.ForeignPerRegion
+	case len(o.foreign) > foreignManyRegions:
+		return foreignFew
+	default:
+		return foreignPerRegion
+	}
+}
+
+// wanted gives whom the keeper may hold connections to, and says which of them are wanted now.
+// Under mu.
+func (k *Keeper) wanted(now time.Time) map[peer.ID]bool {
+	o := k.outlookAt(now)
+	wanted := make(map[peer.ID]bool)
+	for _, ids := range o.foreign {
+		k.choose(wanted, ids, k.foreignWanted(o), now)
+	}
+	most := votersKept
+	if o.votes {
+		most = len(o.voters)
+	}
+	k.choose(wanted, o.voters, most, now)
+	for _, id := range o.voters {
+		wanted[id] = wanted[id] || k.net.connected(id) // a leader was asked; it must be greeted
+	}
+	for _, id := range o.members {
+		wanted[id] = true
+	}
+	for id := range k.bootstrap {
+		wanted[id] = true
+	}
+	return wanted
+}
+
+// choose says of these who are wanted: those that are connected or being dialled, up to so many, and
+// to make up the number those whose wait after a failure is over, in their order. One that cannot be
+// reached is thus stood in for by another. Under mu.
+func (k *Keeper) choose(wanted map[peer.ID]bool, ids []peer.ID, most int, now time.Time) {
+	left := most
+	want := func(ready func(id peer.ID, kp *keptPeer) bool) {
+		for _, id := range ids {
+			if left > 0 && !wanted[id] && ready(id, k.peers[id]) {
+				wanted[id] = true
+				left--
+			}
+		}
+	}
+	for _, id := range ids {
+		wanted[id] = false
+	}
+	want(func(id peer.ID, kp *keptPeer) bool { return k.net.connected(id) || kp != nil && kp.busy })
+	want(func(_ peer.ID, kp *keptPeer) bool { return kp == nil || !now.Before(kp.next) })
+}
+
+// lacks says whether this node is without a connection that it wants to have.
+func (k *Keeper) lacks(now time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	o := k.outlookAt(now)
+	short := func(ids []peer.ID, most int) bool {
+		connected := 0
+		for _, p := range ids {
+			if k.net.connected(p) {
+				connected++
+			}
+		}
+		return connected < min(most, len(ids))
+	}
+	most := votersKept
+	if o.votes {
+		most = len(o.voters)
+	}
+	return short(o.voters, most) || slices.ContainsFunc(o.foreign, func(ids []peer.ID) bool { return short(ids, k.foreignWanted(o)) })
+}
