@@ -421,7 +421,7 @@ func (k *Keeper) greet(p peer.ID) func(*keptPeer) {
 	err := k.exchange(p)
 	return func(kp *keptPeer) {
 		if err == nil {
-			kp.dialled, kp.greeted, kp.greetFails, kp.failures, kp.next, kp.muteFor = true, 0, 0, time.Time{}, ""
+			kp.greeted, kp.greetFails, kp.failures, kp.next, kp.muteFor = true, 0, 0, time.Time{}, ""
 			return
 		}
 		kp.greetFails++
