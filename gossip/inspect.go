@@ -118,7 +118,7 @@ func (c *Config) rateOf(bucket int) (perSecond float64, burst int) {
 // sharesFor is into how many equal parts the rate of a kind is divided, which is what each node grants
 // its peers: one for each region, one for what is of no region, and one for what the node says itself.
 func (c *Config) sharesFor(k Kind) int {
-	if k == Members {
+	if k == Members || k == Roster {
 		return 3 // they are of one region
 	}
 	return c.Regions + 2

@@ -57,9 +57,18 @@ func newLocalOnly(cfg *Config, now time.Time) *localOnly {
 func (l *localOnly) hear(region string, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lastAny = now
-	if _, ok := l.heard[region]; ok || len(l.heard) < regionsHeardMax {
+	if now.After(l.lastAny) {
+		l.lastAny = now
+	}
+	if was, ok := l.heard[region]; ok && now.After(was) || !ok && len(l.heard) < regionsHeardMax {
 		l.heard[region] = now
+	}
+}
+
+// Hear notes that another region was there at a time, as somebody says whom this node believes.
+func (r *Router) Hear(region string, at time.Time) {
+	if region != "" && region != r.access.Region() && !at.After(time.Now()) {
+		r.local.hear(region, at)
 	}
 }
 

@@ -9,7 +9,8 @@ import (
 	"github.com/bizra/bizra/internal/testnet"
 )
 
-// chatter lets every region's leader say something every half minute, as digests do.
+// chatter lets every region's leader say something every half minute to the others' voters, and tell its
+// own members whom it has heard, as digests and rosters do.
 func (w *world) chatter(d time.Duration) {
 	for i := range int(d / (30 * time.Second)) {
 		for region, nodes := range w.nodes {
@@ -19,6 +20,15 @@ func (w *world) chatter(d time.Duration) {
 			}
 		}
 		testnet.Pass(30 * time.Second)
+		for _, nodes := range w.nodes {
+			for _, heard := range nodes[0].router.LocalOnly().Regions {
+				for _, n := range nodes {
+					if !n.Voter && !heard.Heard.IsZero() {
+						n.router.Hear(heard.Region, heard.Heard)
+					}
+				}
+			}
+		}
 	}
 }
 

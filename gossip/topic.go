@@ -9,7 +9,7 @@ import (
 	"github.com/bizra/bizra/p2p"
 )
 
-// Kind is what a topic is for. Votes and Members are one topic for each region.
+// Kind is what a topic is for. Votes, Members and Roster are one topic for each region.
 type Kind uint8
 
 // The kinds of topics.
@@ -18,8 +18,9 @@ const (
 	Votes                    // cosignatures for one origin, to its voters
 	Certificates             // checkpoints with a quorum, to every node
 	Patterns                 // elevated patterns, to every node
-	Members                  // heartbeats inside one region
-	Digests                  // what leaders tell other regions of their members
+	Members                  // heartbeats inside one region, to its voters
+	Roster                   // what a region's leader tells its members of each other, and of the world
+	Digests                  // what leaders tell other regions' voters of their members
 	Evidence                 // two statements of a region that contradict each other
 	kinds
 )
@@ -54,6 +55,7 @@ const (
 	patternBytesMax     = 48 << 10 // an envelope (rules of the state machine, section 1)
 	memberBytesMax      = 1 << 10
 	digestBytesMax      = 32 << 10
+	rosterBytesMax      = 48 << 10
 	evidenceBytesMax    = 16 << 10 // two notes and a consistency proof
 )
 
@@ -68,9 +70,11 @@ func (k Kind) rule() rule {
 	case Patterns:
 		return rule{name: "patterns", bytesMax: patternBytesMax, subscribers: "every node", why: "what agents elevated, after it was committed"}
 	case Members:
-		return rule{name: "members", perRegion: true, bytesMax: memberBytesMax, subscribers: "nodes of that region", why: "heartbeats"}
+		return rule{name: "members", perRegion: true, bytesMax: memberBytesMax, subscribers: "voters of that region; its nodes may send", why: "heartbeats"}
+	case Roster:
+		return rule{name: "roster", perRegion: true, bytesMax: rosterBytesMax, subscribers: "nodes of that region", why: "what a leader tells its region's nodes of each other and of the world"}
 	case Digests:
-		return rule{name: "digests", bytesMax: digestBytesMax, regionalMesh: true, subscribers: "every node", why: "what leaders tell of their region's members"}
+		return rule{name: "digests", bytesMax: digestBytesMax, regionalMesh: true, subscribers: "voters of all regions", why: "what leaders tell of their region's members"}
 	case Evidence:
 		return rule{name: "evidence", bytesMax: evidenceBytesMax, subscribers: "every node", why: "contradicting statements of one region"}
 	default:
@@ -84,7 +88,7 @@ func (k Kind) String() string { return k.rule().name }
 // Topic names one topic of a federation.
 type Topic struct {
 	Kind   Kind
-	Region string // of Votes and Members; else ""
+	Region string // of Votes, Members and Roster; else ""
 }
 
 // String is the topic's name without the federation's.
@@ -138,11 +142,11 @@ func (s place) subscribes(t Topic) bool {
 	switch {
 	case s.region == "":
 		return false
-	case t.Kind == Checkpoints:
+	case t.Kind == Checkpoints || t.Kind == Digests:
 		return s.voter
-	case t.Kind == Votes:
+	case t.Kind == Votes || t.Kind == Members:
 		return s.voter && s.region == t.Region
-	case t.Kind == Members:
+	case t.Kind == Roster:
 		return s.region == t.Region
 	default:
 		return true
@@ -151,10 +155,14 @@ func (s place) subscribes(t Topic) bool {
 
 // sends says whether such a node may send messages of a topic, its own or others'.
 func (s place) sends(t Topic) bool {
-	if t.Kind == Votes {
+	switch t.Kind {
+	case Votes:
 		return s.voter
+	case Members:
+		return s.region != "" && s.region == t.Region
+	default:
+		return s.subscribes(t)
 	}
-	return s.subscribes(t)
 }
 
 // expected is how many distinct messages a topic carries a second in a federation that
@@ -172,6 +180,8 @@ func (c *Config) expected(k Kind) float64 {
 		return each(c.RegionNodes, c.BeatEvery)
 	case Digests:
 		return each(c.Regions, c.DigestEvery)
+	case Roster:
+		return each(1, c.DigestEvery)
 	default:
 		return 0
 	}

@@ -2,6 +2,7 @@ package members
 
 import (
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -87,7 +88,8 @@ func (n *node) sees(t *testing.T, id peer.ID) Peer {
 
 func TestNodesAreAliveSuspectAndLeft(t *testing.T) {
 	bubble(t, 2, func(t *testing.T, w *testnet.Net, nodes map[string][]*node) {
-		watcher, other, far := nodes["a"][0], nodes["a"][4], nodes["b"][3]
+		watcher, other, far := nodes["a"][0], nodes["a"][4], nodes["b"][2]
+		beside, abroad := nodes["a"][3], nodes["b"][3] // members
 		p := watcher.sees(t, other.Host.ID())
 		if p.State != "alive" || p.Region != "a" || p.Role != "member" || !p.Connected || p.Version != "v1" || p.Entries != 7 || p.LatencyMillis != 2 || p.Score < 0 || len(p.Why) > 0 {
 			t.Errorf("a member is seen as %+v", p)
@@ -97,6 +99,17 @@ func TestNodesAreAliveSuspectAndLeft(t *testing.T) {
 		}
 		if p := far.sees(t, nodes["a"][1].Host.ID()); p.State != "alive" || p.Role != "foreign" {
 			t.Errorf("a voter of the other region is seen as %+v", p)
+		}
+		if p := beside.sees(t, other.Host.ID()); p.State != "alive" || p.Region != "a" || p.Role != "member" || p.SeenMillis == 0 {
+			t.Errorf("by a member of its region, who hears of it by the roster, it is seen as %+v", p)
+		}
+		for _, r := range append(beside.service.Regions(), abroad.service.Regions()...) {
+			if r.Alive != 5 || r.Suspect+r.Left != 0 {
+				t.Errorf("a member knows of %+v", r)
+			}
+		}
+		if own, others := len(beside.service.Regions()), abroad.router.LocalOnly(); own != 2 || others.Local || len(others.Regions) != 1 || others.Regions[0].Heard.IsZero() {
+			t.Errorf("a member knows of %d regions, and has heard of the others as %+v", own, others)
 		}
 		if n := len(watcher.service.Peers()); n != 9 {
 			t.Errorf("%d peers are known of 9", n)
@@ -173,7 +186,7 @@ func TestBeatsThatAreNotTaken(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			b := beat{Federation: "test", Region: "a", Node: key, Seq: seq}
+			b := beat{Federation: "test", Region: "a", Node: key, Seq: seq, EveryMillis: 10000}
 			if change != nil {
 				change(&b)
 			}
@@ -206,6 +219,10 @@ func TestBeatsThatAreNotTaken(t *testing.T) {
 			"in another's name":                     {mine(author, now, func(b *beat) { b.Node = other }), gossip.Reject},
 			"for another region":                    {mine(author, now, func(b *beat) { b.Region = "b" }), gossip.Reject},
 			"for another federation":                {mine(author, now, func(b *beat) { b.Federation = "other" }), gossip.Reject},
+			"the next soon":                         {mine(author, now, func(b *beat) { b.EveryMillis = uint32(beatLeast.Milliseconds()) }), gossip.Accept},
+			"the next sooner":                       {mine(author, now, func(b *beat) { b.EveryMillis = uint32(beatLeast.Milliseconds()) - 1 }), gossip.Reject},
+			"the next late":                         {mine(author, now, func(b *beat) { b.EveryMillis = uint32(beatMost.Milliseconds()) }), gossip.Accept},
+			"the next later":                        {mine(author, now, func(b *beat) { b.EveryMillis = uint32(beatMost.Milliseconds()) + 1 }), gossip.Reject},
 			"longest version":                       {mine(author, now, func(b *beat) { b.Version = strings.Repeat("v", versionBytesMax) }), gossip.Accept},
 			"version too long":                      {mine(author, now, func(b *beat) { b.Version = strings.Repeat("v", versionBytesMax+1) }), gossip.Reject},
 		} {
@@ -274,16 +291,89 @@ func TestDigestsThatAreNotTaken(t *testing.T) {
 	})
 }
 
+func TestRostersThatAreNotTaken(t *testing.T) {
+	bubble(t, 1, func(t *testing.T, w *testnet.Net, nodes map[string][]*node) {
+		watcher, voter, member, stranger := nodes["a"][3], nodes["a"][1], nodes["a"][3], nodes["b"][0]
+		mine := func(n *node, change func(*roster)) []byte {
+			key, err := p2p.NodeKey(n.Host.ID())
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := roster{digest: digest{Federation: "test", Region: "a", Node: key, Seq: uint64(time.Now().UnixMilli()) + 1, Members: []digestMember{}}}
+			change(&r)
+			payload, err := seal(rosterDomain, &r, n.service.key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return payload
+		}
+		regions := func(n int) func(*roster) {
+			return func(r *roster) {
+				for i := range n {
+					r.World = append(r.World, worldRegion{Name: strings.Repeat("r", nameBytesMax-3) + fmt.Sprint(100+i)})
+				}
+				for i := range DigestMembersMax {
+					r.Members = append(r.Members, digestMember{Node: federation.Key{byte(i), byte(i >> 8), 1}})
+				}
+			}
+		}
+		for name, c := range map[string]struct {
+			payload []byte
+			want    gossip.Verdict
+		}{
+			"as it should be":                {mine(voter, func(*roster) {}), gossip.Accept},
+			"as much as there may be":        {mine(voter, regions(RegionsMax)), gossip.Accept},
+			"one region more":                {mine(voter, regions(RegionsMax+1)), gossip.Reject},
+			"a region without a name":        {mine(voter, func(r *roster) { r.World = []worldRegion{{}} }), gossip.Reject},
+			"of another region":              {mine(voter, func(r *roster) { r.Region = "b" }), gossip.Reject},
+			"from one who is no voter":       {mine(member, func(*roster) {}), gossip.Ignore},
+			"from another region's voter":    {mine(stranger, func(*roster) {}), gossip.Ignore},
+			"older than the last":            {mine(voter, func(r *roster) { r.Seq -= 100000 }), gossip.Ignore},
+			"a digest in the place of it":    {mine(voter, func(r *roster) { r.Region = "" }), gossip.Reject},
+			"a state that a node can not be": {mine(voter, func(r *roster) { r.Members = []digestMember{{State: Unknown}} }), gossip.Reject},
+		} {
+			if got := watcher.service.judgeRoster(t.Context(), gossip.Topic{Kind: gossip.Roster, Region: "a"}, c.payload); got.Verdict != c.want {
+				t.Errorf("%s: %v (%s), want %v", name, got.Verdict, got.Why, c.want)
+			}
+			if len(c.payload) > 48<<10 {
+				t.Errorf("%s: %d bytes", name, len(c.payload))
+			}
+		}
+	})
+}
+
+// TestALargeRegionBeatsLessOften holds what the nodes of a region say together.
+func TestALargeRegionBeatsLessOften(t *testing.T) {
+	for nodes, want := range map[int]time.Duration{0: 10 * time.Second, 1: 10 * time.Second, beatShare: 10 * time.Second, beatShare + 1: 20 * time.Second,
+		100: 40 * time.Second, 300: 2 * time.Minute, MembersMax: beatMost} {
+		if got := beatEvery(10*time.Second, nodes); got != want {
+			t.Errorf("each of %d nodes beats every %v, want %v", nodes, got, want)
+		}
+	}
+	bubble(t, 25, func(t *testing.T, _ *testnet.Net, nodes map[string][]*node) {
+		testnet.Pass(time.Minute) // the roster has come
+		n := nodes["a"][20]
+		n.service.mu.Lock()
+		defer n.service.mu.Unlock()
+		if got := n.service.table.members[n.Host.ID()].beat.every(); got != 20*time.Second {
+			t.Errorf("a member of 28 beats every %v, want 20 s", got)
+		}
+		if heard := len(n.service.table.members); heard != 1 {
+			t.Errorf("a member heard %d heartbeats itself, want its own only", heard)
+		}
+	})
+}
+
 func TestTablesAreBounded(t *testing.T) {
 	now := time.Now()
-	table := newTable(10*time.Second, 30*time.Second)
+	table := newTable(30 * time.Second)
 	for i := range MembersMax + 1 {
 		id := peer.ID(hex.EncodeToString([]byte{byte(i), byte(i >> 8)}))
-		if ok := table.take(id, &beat{Seq: 1}, now); ok != (i < MembersMax) {
+		if ok := table.take(id, &beat{Seq: 1, EveryMillis: 10000}, now); ok != (i < MembersMax) {
 			t.Fatalf("member %d taken: %v", i, ok)
 		}
 	}
-	if !table.take(peer.ID(hex.EncodeToString([]byte{0, 0})), &beat{Seq: 2}, now) {
+	if !table.take(peer.ID(hex.EncodeToString([]byte{0, 0})), &beat{Seq: 2, EveryMillis: 10000}, now) {
 		t.Error("a full table takes no news of those in it")
 	}
 	for i := range RegionsMax + 1 {
@@ -303,7 +393,8 @@ func FuzzMessages(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for domain, body := range map[string]any{beatDomain: &beat{Federation: "test", Region: "a", Node: node, Seq: 9},
+	for domain, body := range map[string]any{beatDomain: &beat{Federation: "test", Region: "a", Node: node, Seq: 9, EveryMillis: 10000},
+		rosterDomain: &roster{digest: digest{Federation: "test", Region: "a", Node: node, Members: []digestMember{}}, World: []worldRegion{{Name: "b", Alive: 3}}},
 		digestDomain: &digest{Federation: "test", Region: "a", Node: node, Members: []digestMember{{Node: node, State: Suspect}}}} {
 		payload, err := seal(domain, body, key)
 		if err != nil {
@@ -313,11 +404,15 @@ func FuzzMessages(f *testing.F) {
 	}
 	f.Add([]byte{wireVersion, 0x82, 0x40, 0x40})
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		if b, id, err := openBeat(payload, "test", "a"); err == nil && (b.Region != "a" || id == "") {
+		v := Config{}.withDefaults().Verify
+		if b, id, err := v.openBeat(payload, "test", "a"); err == nil && (b.Region != "a" || id == "") {
 			t.Errorf("taken: %+v from %v", b, id)
 		}
-		if d, id, err := openDigest(payload, "test"); err == nil && (len(d.Members) > DigestMembersMax || id == "") {
+		if d, id, err := v.openDigest(payload, "test"); err == nil && (len(d.Members) > DigestMembersMax || id == "") {
 			t.Errorf("taken: %+v from %v", d, id)
+		}
+		if r, id, err := v.openRoster(payload, "test", "a"); err == nil && (len(r.Members) > DigestMembersMax || len(r.World) > RegionsMax || id == "") {
+			t.Errorf("taken: %+v from %v", r, id)
 		}
 	})
 }

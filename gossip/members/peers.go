@@ -44,12 +44,19 @@ type Region struct {
 
 // Regions lists the own region and those that digests were heard of, by name.
 func (s *Service) Regions() []Region {
+	now, votes := time.Now(), s.votes()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	counts := s.table.count(time.Now())
+	counts := s.table.count(now, votes)
 	list := []Region{{Name: s.cfg.Access.Region(), Alive: counts[Alive], Suspect: counts[Suspect], Left: counts[Left]}}
 	for _, d := range s.table.digests {
 		list = append(list, Region{Name: d.digest.Region, Alive: int(d.digest.Alive), Suspect: int(d.digest.Suspect), Left: int(d.digest.Left), SeenMillis: d.heard.UnixMilli()})
+	}
+	if r := s.table.toldOf(now); r != nil && !votes {
+		for _, w := range r.roster.World {
+			list = append(list, Region{Name: w.Name, Alive: int(w.Alive), Suspect: int(w.Suspect), Left: int(w.Left),
+				SeenMillis: r.heard.Add(-time.Duration(w.AgeSeconds) * time.Second).UnixMilli()})
+		}
 	}
 	slices.SortFunc(list, func(a, b Region) int { return strings.Compare(a.Name, b.Name) })
 	return list
@@ -77,13 +84,19 @@ func (s *Service) Peers() []Peer {
 	for id := range s.table.members {
 		add(id)
 	}
-	for _, d := range s.table.digests {
-		for _, m := range d.digest.Members {
+	name := func(d *digest) {
+		for _, m := range d.Members {
 			if id, err := p2p.PeerID(m.Node); err == nil {
-				named[id] = d.digest.Region
+				named[id] = d.Region
 				add(id)
 			}
 		}
+	}
+	if r := s.table.toldOf(time.Now()); r != nil {
+		name(&r.roster.digest)
+	}
+	for _, d := range s.table.digests {
+		name(&d.digest)
 	}
 	s.mu.Unlock()
 	list := make([]Peer, 0, len(ids))
@@ -113,7 +126,7 @@ func (s *Service) peer(id peer.ID, named string) Peer {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	state, at := s.table.state(id, p.Region, time.Now())
+	state, at := s.table.state(id, p.Region, p.Region == s.cfg.Access.Region(), time.Now())
 	p.State = state.String()
 	if !at.IsZero() {
 		p.SeenMillis = at.UnixMilli()
@@ -131,9 +144,10 @@ func (s *Service) register() error {
 	for state := Alive; state < Unknown; state++ {
 		c := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "bizra", Subsystem: "gossip", Name: "members",
 			Help: "Nodes of the own region by state, as heard by heartbeats.", ConstLabels: prometheus.Labels{"state": state.String()}}, func() float64 {
+			votes := s.votes()
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			return float64(s.table.count(time.Now())[state])
+			return float64(s.table.count(time.Now(), votes)[state])
 		})
 		if err := s.cfg.Metrics.Register(c); err != nil {
 			for _, done := range s.metrics {

@@ -2,6 +2,7 @@ package members
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,6 +24,7 @@ type Gossip interface {
 	Handle(gossip.Kind, gossip.Handler)
 	Publish(gossip.Topic, []byte) error
 	Standing(peer.ID) gossip.PeerStanding
+	Hear(region string, at time.Time)
 }
 
 // Config configures a [Service]; the zero value of a field takes the default named there.
@@ -32,8 +34,11 @@ type Config struct {
 	Access     *p2p.Access
 	Gossip     Gossip
 
-	BeatEvery   time.Duration // 10 s; the router's configuration must say the same
+	BeatEvery   time.Duration // 10 s, of each node in a region of up to 25; the router's configuration must say the same
 	DigestEvery time.Duration // 30 s
+
+	// Verify checks signatures; ed25519.Verify.
+	Verify Verify
 
 	// Version is the program's, for others to see.
 	Version string
@@ -53,6 +58,11 @@ func (c Config) withDefaults() Config {
 	if c.DigestEvery == 0 {
 		c.DigestEvery = 30 * time.Second
 	}
+	if c.Verify == nil {
+		c.Verify = func(public [32]byte, message, signature []byte) bool {
+			return ed25519.Verify(public[:], message, signature)
+		}
+	}
 	if c.Entries == nil {
 		c.Entries = func() uint64 { return 0 }
 	}
@@ -71,15 +81,15 @@ func (c Config) validate() error {
 		return errors.New("members: Federation is empty: it must be the name in the federation document")
 	case c.Host == nil || c.Access == nil || c.Gossip == nil:
 		return errors.New("members: Host, Access and Gossip must be set")
-	case c.BeatEvery <= 0 || c.DigestEvery <= 0:
-		return fmt.Errorf("members: BeatEvery %v and DigestEvery %v must be positive", c.BeatEvery, c.DigestEvery)
+	case c.BeatEvery < beatLeast || c.BeatEvery > beatMost || c.DigestEvery <= 0:
+		return fmt.Errorf("members: BeatEvery is %v: from %v to %v; DigestEvery is %v: it must be positive", c.BeatEvery, beatLeast, beatMost, c.DigestEvery)
 	case len(c.Version) > versionBytesMax:
 		return fmt.Errorf("members: Version has %d bytes, at most %d", len(c.Version), versionBytesMax)
 	}
 	return nil
 }
 
-// Service sends this node's heartbeats and, while it leads, its region's digests, and
+// Service sends this node's heartbeats and, while it leads, its region's digests and rosters, and
 // keeps those of others. Safe for concurrent use.
 type Service struct {
 	cfg     Config
@@ -105,12 +115,13 @@ func New(cfg Config) (*Service, error) {
 		return nil, errors.New("members: the host's key is not in its peerstore: it signs heartbeats")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Service{cfg: cfg, key: key, ctx: ctx, cancel: cancel, table: newTable(cfg.BeatEvery, cfg.DigestEvery)}
+	s := &Service{cfg: cfg, key: key, ctx: ctx, cancel: cancel, table: newTable(cfg.DigestEvery)}
 	if err := s.register(); err != nil {
 		cancel()
 		return nil, err
 	}
 	cfg.Gossip.Handle(gossip.Members, gossip.Handler{Judge: s.judgeBeat, Deliver: s.deliverBeat})
+	cfg.Gossip.Handle(gossip.Roster, gossip.Handler{Judge: s.judgeRoster, Deliver: s.deliverRoster})
 	cfg.Gossip.Handle(gossip.Digests, gossip.Handler{Judge: s.judgeDigest, Deliver: s.deliverDigest})
 	return s, nil
 }
@@ -137,23 +148,20 @@ func (s *Service) Close() error {
 
 func (s *Service) run() {
 	// Nodes that start together must not beat together for ever.
-	first := time.NewTimer(rand.N(min(s.cfg.BeatEvery, time.Second))) //nolint:gosec // spreads load, guards no secret
-	defer first.Stop()
-	select {
-	case <-first.C:
-	case <-s.ctx.Done():
-		return
-	}
-	beats, digests := time.NewTicker(s.cfg.BeatEvery), time.NewTicker(s.cfg.DigestEvery)
-	defer beats.Stop()
+	beat := time.NewTimer(rand.N(min(s.cfg.BeatEvery, time.Second))) //nolint:gosec // spreads load, guards no secret
+	defer beat.Stop()
+	digests := time.NewTicker(s.cfg.DigestEvery)
 	defer digests.Stop()
-	s.beat(false)
-	for {
+	for first := true; ; first = false {
 		select {
 		case <-s.ctx.Done():
 			return
-		case <-beats.C:
-			s.beat(false)
+		case <-beat.C:
+			every := s.beat(false)
+			if first {
+				every = rand.N(every) + 1 //nolint:gosec // as above
+			}
+			beat.Reset(every)
 			s.mu.Lock()
 			s.table.forget(time.Now())
 			s.mu.Unlock()
@@ -171,17 +179,20 @@ func (s *Service) next() uint64 {
 	return s.seq
 }
 
-func (s *Service) beat(leaving bool) {
+// beat says that this node is there, or leaves, and gives the time until the next.
+func (s *Service) beat(leaving bool) time.Duration {
 	key, err := p2p.NodeKey(s.cfg.Host.ID())
 	if err != nil {
 		s.cfg.Logger.Error("no heartbeat", "error", err)
-		return
+		return s.cfg.BeatEvery
 	}
 	s.mu.Lock()
-	b := beat{Federation: s.cfg.Federation, Region: s.cfg.Access.Region(), Node: key, Seq: s.next(), Leaving: leaving, Version: s.cfg.Version, Entries: s.cfg.Entries()}
+	every := beatEvery(s.cfg.BeatEvery, s.table.nodes(time.Now()))
+	b := beat{EveryMillis: uint32(every / time.Millisecond), Federation: s.cfg.Federation, Region: s.cfg.Access.Region(), Node: key, Seq: s.next(), Leaving: leaving, Version: s.cfg.Version, Entries: s.cfg.Entries()}
 	s.table.take(s.cfg.Host.ID(), &b, time.Now())
 	s.mu.Unlock()
 	s.send(gossip.Topic{Kind: gossip.Members, Region: b.Region}, beatDomain, &b)
+	return every
 }
 
 func (s *Service) digest() {
@@ -194,8 +205,10 @@ func (s *Service) digest() {
 	s.mu.Lock()
 	d := s.table.summary(now, func(id peer.ID) bool { return s.cfg.Access.Role(id) == p2p.Voter })
 	d.Federation, d.Region, d.Node, d.Seq = s.cfg.Federation, s.cfg.Access.Region(), key, s.next()
+	r := roster{digest: d, World: s.table.world(now)}
 	s.mu.Unlock()
 	s.send(gossip.Topic{Kind: gossip.Digests}, digestDomain, &d)
+	s.send(gossip.Topic{Kind: gossip.Roster, Region: d.Region}, rosterDomain, &r)
 }
 
 func (s *Service) send(t gossip.Topic, domain string, body any) {
@@ -217,7 +230,7 @@ func judged(err error) gossip.Judgement {
 }
 
 func (s *Service) judgeBeat(_ context.Context, t gossip.Topic, payload []byte) gossip.Judgement {
-	b, id, err := openBeat(payload, s.cfg.Federation, t.Region)
+	b, id, err := s.cfg.Verify.openBeat(payload, s.cfg.Federation, t.Region)
 	if err != nil {
 		return judged(err)
 	}
@@ -231,7 +244,7 @@ func (s *Service) judgeBeat(_ context.Context, t gossip.Topic, payload []byte) g
 }
 
 func (s *Service) deliverBeat(m gossip.Message) {
-	b, id, err := openBeat(m.Payload, s.cfg.Federation, m.Topic.Region)
+	b, id, err := s.cfg.Verify.openBeat(m.Payload, s.cfg.Federation, m.Topic.Region)
 	if err != nil {
 		return
 	}
@@ -241,7 +254,7 @@ func (s *Service) deliverBeat(m gossip.Message) {
 }
 
 func (s *Service) judgeDigest(_ context.Context, _ gossip.Topic, payload []byte) gossip.Judgement {
-	d, id, err := openDigest(payload, s.cfg.Federation)
+	d, id, err := s.cfg.Verify.openDigest(payload, s.cfg.Federation)
 	if err != nil {
 		return judged(err)
 	}
@@ -256,7 +269,7 @@ func (s *Service) judgeDigest(_ context.Context, _ gossip.Topic, payload []byte)
 }
 
 func (s *Service) deliverDigest(m gossip.Message) {
-	d, _, err := openDigest(m.Payload, s.cfg.Federation)
+	d, _, err := s.cfg.Verify.openDigest(m.Payload, s.cfg.Federation)
 	if err != nil || d.Region == s.cfg.Access.Region() {
 		return // the own region is known at first hand
 	}
@@ -264,3 +277,37 @@ func (s *Service) deliverDigest(m gossip.Message) {
 	defer s.mu.Unlock()
 	s.table.takeDigest(d, m.Received)
 }
+
+// judgeRoster takes what a voter of the own region says of it, and of the world.
+func (s *Service) judgeRoster(_ context.Context, t gossip.Topic, payload []byte) gossip.Judgement {
+	r, id, err := s.cfg.Verify.openRoster(payload, s.cfg.Federation, t.Region)
+	if err != nil {
+		return judged(err)
+	}
+	s.mu.Lock()
+	newer := s.table.newerRoster(r.Seq)
+	s.mu.Unlock()
+	if !newer || !fresh(r.Seq, time.Now()) || s.cfg.Access.Role(id) != p2p.Voter {
+		return gossip.Judgement{Verdict: gossip.Ignore, Origin: r.Region}
+	}
+	return gossip.Judgement{Verdict: gossip.Accept, Origin: r.Region}
+}
+
+func (s *Service) deliverRoster(m gossip.Message) {
+	r, _, err := s.cfg.Verify.openRoster(m.Payload, s.cfg.Federation, m.Topic.Region)
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	s.table.takeRoster(r, m.Received)
+	s.mu.Unlock()
+	if s.votes() {
+		return // it hears the regions themselves
+	}
+	for _, w := range r.World {
+		s.cfg.Gossip.Hear(w.Name, m.Received.Add(-time.Duration(w.AgeSeconds)*time.Second))
+	}
+}
+
+// votes says whether this node is a voter, who hears heartbeats and digests at first hand.
+func (s *Service) votes() bool { return s.cfg.Access.Role(s.cfg.Host.ID()) == p2p.Voter }

@@ -3,6 +3,7 @@ package members
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -15,9 +16,10 @@ import (
 // Messages are a version byte and CBOR of [body, signature]; the signature is the node's,
 // Ed25519 over a domain and the body.
 const (
-	wireVersion  = 1
-	beatDomain   = "bizra-heartbeat-v1:"
+	wireVersion  = 2
+	beatDomain   = "bizra-heartbeat-v2:"
 	digestDomain = "bizra-members-digest-v1:"
+	rosterDomain = "bizra-members-roster-v1:"
 
 	nameBytesMax    = 63
 	versionBytesMax = 64
@@ -40,7 +42,12 @@ type beat struct {
 	Leaving bool   `cbor:"leaving"`
 	Version string `cbor:"version"` // of its program
 	Entries uint64 `cbor:"entries"` // of its region's ledger that it holds
+	// EveryMillis is when the next beat is to be expected.
+	EveryMillis uint32 `cbor:"every"`
 }
+
+// every is the time between two beats of the node that sent this one.
+func (b *beat) every() time.Duration { return time.Duration(b.EveryMillis) * time.Millisecond }
 
 // digest is what a voter says of its region.
 type digest struct {
@@ -52,6 +59,22 @@ type digest struct {
 	Suspect    uint32         `cbor:"suspect"`
 	Left       uint32         `cbor:"left"`
 	Members    []digestMember `cbor:"members"`
+}
+
+// roster is what a voter tells the nodes of its own region: what its digest says, and what the
+// digests of the others have told it.
+type roster struct {
+	digest
+	World []worldRegion `cbor:"world"`
+}
+
+type worldRegion struct {
+	_          struct{} `cbor:",toarray"`
+	Name       string
+	Alive      uint32
+	Suspect    uint32
+	Left       uint32
+	AgeSeconds uint32 // since its digest was heard
 }
 
 type digestMember struct {
@@ -83,8 +106,11 @@ func seal(domain string, body any, key crypto.PrivKey) ([]byte, error) {
 	return append([]byte{wireVersion}, outer...), nil
 }
 
+// Verify checks an Ed25519 signature.
+type Verify func(public [32]byte, message, signature []byte) bool
+
 // open decodes a message and checks its signature by the key that author reads from the body.
-func open(domain string, payload []byte, body any, author func() federation.Key) (peer.ID, error) {
+func (v Verify) open(domain string, payload []byte, body any, author func() federation.Key) (peer.ID, error) {
 	if len(payload) == 0 {
 		return "", errInvalid
 	}
@@ -102,20 +128,16 @@ func open(domain string, payload []byte, body any, author func() federation.Key)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", errInvalid, err)
 	}
-	key, err := id.ExtractPublicKey()
-	if err != nil {
-		return "", fmt.Errorf("%w: %w", errInvalid, err)
-	}
-	if ok, err := key.Verify(append([]byte(domain), outer.Body...), outer.Signature); err != nil || !ok {
+	if !v(author(), append([]byte(domain), outer.Body...), outer.Signature) {
 		return "", fmt.Errorf("%w: its signature is not that of the node that it names", errInvalid)
 	}
 	return id, nil
 }
 
 // openBeat reads a beat for a topic of a region.
-func openBeat(payload []byte, fed, region string) (*beat, peer.ID, error) {
+func (v Verify) openBeat(payload []byte, fed, region string) (*beat, peer.ID, error) {
 	var b beat
-	id, err := open(beatDomain, payload, &b, func() federation.Key { return b.Node })
+	id, err := v.open(beatDomain, payload, &b, func() federation.Key { return b.Node })
 	switch {
 	case err != nil:
 		return nil, "", fmt.Errorf("heartbeat: %w", err)
@@ -123,28 +145,60 @@ func openBeat(payload []byte, fed, region string) (*beat, peer.ID, error) {
 		return nil, "", fmt.Errorf("heartbeat: %w: it is for another region or federation", errInvalid)
 	case len(b.Version) > versionBytesMax:
 		return nil, "", fmt.Errorf("heartbeat: %w: its version has more than %d bytes", errInvalid, versionBytesMax)
+	case b.every() < beatLeast || b.every() > beatMost:
+		return nil, "", fmt.Errorf("heartbeat: %w: the next is to come after %v: from %v to %v", errInvalid, b.every(), beatLeast, beatMost)
 	}
 	return &b, id, nil
 }
 
 // openDigest reads a digest of any region.
-func openDigest(payload []byte, fed string) (*digest, peer.ID, error) {
+func (v Verify) openDigest(payload []byte, fed string) (*digest, peer.ID, error) {
 	var d digest
-	id, err := open(digestDomain, payload, &d, func() federation.Key { return d.Node })
+	id, err := v.open(digestDomain, payload, &d, func() federation.Key { return d.Node })
+	if err == nil {
+		err = d.check(fed)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("digest: %w", err)
+	}
+	return &d, id, nil
+}
+
+// openRoster reads a roster for a topic of a region.
+func (v Verify) openRoster(payload []byte, fed, region string) (*roster, peer.ID, error) {
+	var r roster
+	id, err := v.open(rosterDomain, payload, &r, func() federation.Key { return r.Node })
+	if err == nil {
+		err = r.check(fed)
+	}
 	switch {
 	case err != nil:
-		return nil, "", fmt.Errorf("digest: %w", err)
+	case r.Region != region:
+		err = fmt.Errorf("%w: it is for another region", errInvalid)
+	case len(r.World) > RegionsMax:
+		err = fmt.Errorf("%w: it counts %d regions, at most %d", errInvalid, len(r.World), RegionsMax)
+	case slices.ContainsFunc(r.World, func(w worldRegion) bool { return w.Name == "" || len(w.Name) > nameBytesMax }):
+		err = fmt.Errorf("%w: a region without a name, or with one of more than %d bytes", errInvalid, nameBytesMax)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("roster: %w", err)
+	}
+	return &r, id, nil
+}
+
+func (d *digest) check(fed string) error {
+	switch {
 	case d.Federation != fed || d.Region == "" || len(d.Region) > nameBytesMax:
-		return nil, "", fmt.Errorf("digest: %w: it is for another federation, or of no region", errInvalid)
+		return fmt.Errorf("%w: it is for another federation, or of no region", errInvalid)
 	case len(d.Members) > DigestMembersMax:
-		return nil, "", fmt.Errorf("digest: %w: it names %d nodes, at most %d", errInvalid, len(d.Members), DigestMembersMax)
+		return fmt.Errorf("%w: it names %d nodes, at most %d", errInvalid, len(d.Members), DigestMembersMax)
 	}
 	for _, m := range d.Members {
 		if m.State > Left {
-			return nil, "", fmt.Errorf("digest: %w: there is no state %d", errInvalid, m.State)
+			return fmt.Errorf("%w: there is no state %d", errInvalid, m.State)
 		}
 	}
-	return &d, id, nil
+	return nil
 }
 
 // freshFor is how far a sequence number, which is a clock, may be off this node's.
