@@ -1,7 +1,6 @@
 package p2p
 
 import (
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -122,8 +121,8 @@ type AccessConfig struct {
 	// Directory gives what a document says of peers; [NewDirectory]. Nodes in one process that go
 	// by one document may share it.
 	Directory func(d *federation.Document) (*Directory, error)
-	// Verify checks an Ed25519 signature, such as that of an invitation; ed25519.Verify.
-	Verify func(public [32]byte, message, signature []byte) bool
+	// Credential checks an invitation; [NewCredential].
+	Credential func(text []byte, d *federation.Document) (*Credential, error)
 	// Logger takes refusals; the default is slog.Default().
 	Logger *slog.Logger
 }
@@ -141,10 +140,8 @@ func (c AccessConfig) withDefaults() AccessConfig {
 	if c.Directory == nil {
 		c.Directory = NewDirectory
 	}
-	if c.Verify == nil {
-		c.Verify = func(public [32]byte, message, signature []byte) bool {
-			return ed25519.Verify(public[:], message, signature)
-		}
+	if c.Credential == nil {
+		c.Credential = NewCredential
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -168,7 +165,7 @@ type Access struct {
 	listed atomic.Pointer[Directory] // nil until there is a document
 
 	mu       sync.Mutex
-	admitted map[peer.ID]admission // under mu; at most AdmissionsMax
+	admitted map[peer.ID]*Credential // under mu; at most AdmissionsMax
 
 	refusals refusals
 }
@@ -180,7 +177,7 @@ func NewAccess(cfg AccessConfig) (*Access, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return &Access{cfg: cfg, rules: Rules(), admitted: make(map[peer.ID]admission), refusals: newRefusals()}, nil
+	return &Access{cfg: cfg, rules: Rules(), admitted: make(map[peer.ID]*Credential), refusals: newRefusals()}, nil
 }
 
 // Region is the own region's name.
@@ -201,7 +198,7 @@ func (a *Access) SetDocument(d *federation.Document) error {
 	defer a.mu.Unlock()
 	a.listed.Store(l)
 	for id, ad := range a.admitted {
-		if ad.invitation.checkDocument(d) != nil {
+		if ad.Invitation.checkDocument(d) != nil {
 			delete(a.admitted, id)
 		}
 	}

@@ -246,7 +246,7 @@ func (b *Book) entry(p peer.ID) bookEntry {
 	return e
 }
 
-// Invited remembers the invitation by which a peer is a member.
+// Invited remembers the invitation by which a peer is a member, which must not be changed.
 func (b *Book) Invited(p peer.ID, invitation []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -254,7 +254,7 @@ func (b *Book) Invited(p peer.ID, invitation []byte) {
 	if string(e.invitation) == string(invitation) {
 		return
 	}
-	e.invitation = slices.Clone(invitation)
+	e.invitation = invitation
 	if e.seen.IsZero() {
 		e.seen = time.Now()
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -168,12 +169,23 @@ func (inv *Invitation) verify(d *federation.Document, now time.Time, signed func
 	if err := inv.checkDocument(d); err != nil {
 		return err
 	}
+	if err := inv.checkTime(now); err != nil {
+		return err
+	}
+	return inv.checkSignature()
+}
+
+func (inv *Invitation) checkTime(now time.Time) error {
 	if !now.Before(time.UnixMilli(inv.ExpiresMillis)) {
 		return fmt.Errorf("%w: %w: it ended at %s; ask an operator of %q for a new one", ErrInvitation, ErrInvitationExpired,
 			time.UnixMilli(inv.ExpiresMillis).UTC().Format(time.RFC3339), inv.Region)
 	}
+	return nil
+}
+
+func (inv *Invitation) checkSignature() error {
 	digest := inv.digest()
-	if !signed(inv.Operator, digest[:], inv.Signature[:]) {
+	if !ed25519.Verify(inv.Operator[:], digest[:], inv.Signature[:]) {
 		return fmt.Errorf("%w: the signature is not that of operator %v over it", ErrInvitation, inv.Operator)
 	}
 	return nil
@@ -196,43 +208,74 @@ func (inv *Invitation) checkDocument(d *federation.Document) error {
 	return nil
 }
 
-// admission is an invitation that was verified.
-type admission struct {
-	invitation Invitation
+// Credential is an invitation that holds under a document, but for its end. It is immutable, and
+// nodes in one process may share it.
+type Credential struct {
+	Invitation Invitation
+	peer       peer.ID
 	canonical  []byte
 	expires    time.Time
+}
+
+// Canonical is the invitation's one form. It must not be changed.
+func (c *Credential) Canonical() []byte { return c.canonical }
+
+// NewCredential reads an invitation and checks it against a document. An error wraps [ErrInvitation].
+func NewCredential(text []byte, d *federation.Document) (*Credential, error) {
+	inv, err := ParseInvitation(text)
+	if err == nil {
+		err = inv.checkDocument(d)
+	}
+	if err == nil {
+		err = inv.checkSignature()
+	}
+	if err != nil {
+		return nil, err
+	}
+	id, err := PeerID(inv.Node)
+	if err != nil {
+		return nil, fmt.Errorf("%w: node: %w", ErrInvitation, err)
+	}
+	// What was read of the text would keep all of it.
+	inv.Federation, inv.Region, inv.Role = strings.Clone(inv.Federation), strings.Clone(inv.Region), strings.Clone(inv.Role)
+	return &Credential{Invitation: inv, peer: id, canonical: inv.Canonical(), expires: time.UnixMilli(inv.ExpiresMillis)}, nil
 }
 
 // Admit takes an invitation that the peer showed, or that another showed for it: the
 // peer counts as a [Member] until it expires, or until a new document no longer lists
 // its operator. The error wraps [ErrInvitation] or [ErrAdmissionsFull].
-func (a *Access) Admit(p peer.ID, text []byte) (Invitation, error) {
-	if inv, ok := a.Invited(p); ok && a.invitedBy(p, text) {
-		return inv, nil // it is shown again and again
+func (a *Access) Admit(p peer.ID, text []byte) (*Credential, error) {
+	if known, ok := a.Invited(p); ok && bytes.Equal(known.canonical, text) {
+		return known, nil // it is shown again and again
 	}
-	inv, err := ParseInvitation(text)
+	d := a.Document()
+	c, err := a.cfg.Credential(text, d)
 	if err != nil {
-		return Invitation{}, err
-	}
-	if inv.Region != a.cfg.Region {
-		return Invitation{}, fmt.Errorf("%w: it is for region %q, this is a node of %q", ErrInvitation, inv.Region, a.cfg.Region)
-	}
-	if id, err := PeerID(inv.Node); err != nil || id != p {
-		return Invitation{}, fmt.Errorf("%w: it names node %v, shown for peer %v", ErrInvitation, inv.Node, p)
+		return nil, err
 	}
 	now := time.Now()
+	switch {
+	case c.Invitation.Region != a.cfg.Region:
+		return nil, fmt.Errorf("%w: it is for region %q, this is a node of %q", ErrInvitation, c.Invitation.Region, a.cfg.Region)
+	case c.peer != p:
+		return nil, fmt.Errorf("%w: it names node %v, shown for peer %v", ErrInvitation, c.Invitation.Node, p)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	// Under the lock, so that a document that arrives meanwhile cannot be missed.
-	if err := inv.verify(a.Document(), now, a.cfg.Verify); err != nil {
-		return Invitation{}, err
-	}
-	expires := time.UnixMilli(inv.ExpiresMillis)
-	if known, ok := a.admitted[p]; ok {
-		if expires.After(known.expires) {
-			a.admitted[p] = admission{inv, inv.Canonical(), expires}
+	if now := a.Document(); now != d {
+		if err := c.Invitation.checkDocument(now); err != nil {
+			return nil, err
 		}
-		return inv, nil
+	}
+	if err := c.Invitation.checkTime(now); err != nil {
+		return nil, err
+	}
+	if known, ok := a.admitted[p]; ok {
+		if c.expires.After(known.expires) {
+			a.admitted[p] = c
+		}
+		return c, nil
 	}
 	if len(a.admitted) >= AdmissionsMax {
 		for id, ad := range a.admitted {
@@ -241,29 +284,28 @@ func (a *Access) Admit(p peer.ID, text []byte) (Invitation, error) {
 			}
 		}
 		if len(a.admitted) >= AdmissionsMax {
-			return Invitation{}, fmt.Errorf("%w: %d, at most %d", ErrAdmissionsFull, len(a.admitted), AdmissionsMax)
+			return nil, fmt.Errorf("%w: %d, at most %d", ErrAdmissionsFull, len(a.admitted), AdmissionsMax)
 		}
 	}
-	a.admitted[p] = admission{inv, inv.Canonical(), expires}
-	return inv, nil
+	a.admitted[p] = c
+	return c, nil
 }
 
-// invitedBy says whether it is by this text, in canonical form, that a peer was admitted.
-func (a *Access) invitedBy(p peer.ID, text []byte) bool {
+// Dismiss forgets the invitation by which a peer is a member; shown again, it counts again.
+func (a *Access) Dismiss(p peer.ID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	ad, ok := a.admitted[p]
-	return ok && bytes.Equal(ad.canonical, text)
+	delete(a.admitted, p)
 }
 
 // Invited gives the invitation by which a peer is a member now, so that it can be
 // shown to others.
-func (a *Access) Invited(p peer.ID) (Invitation, bool) {
+func (a *Access) Invited(p peer.ID) (*Credential, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	ad, ok := a.admitted[p]
 	if !ok || !time.Now().Before(ad.expires) {
-		return Invitation{}, false
+		return nil, false
 	}
-	return ad.invitation, true
+	return ad, true
 }

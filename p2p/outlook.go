@@ -12,6 +12,7 @@ import (
 const (
 	votersKept         = 3  // voters of its region to whom a member holds connections; a voter holds them to all
 	membersKept        = 2  // members to whom a node holds connections
+	membersRemembered  = 32 // members that a member remembers, if it is not connected to more
 	foreignPerRegion   = 2  // voters of each other region to whom a voter holds connections,
 	foreignFew         = 1  // where there are many regions,
 	foreignManyRegions = 33 // which is more than so many
@@ -38,7 +39,9 @@ func (k *Keeper) outlookAt(now time.Time) *outlook {
 	}
 	own := k.ownVoters()
 	self := k.net.self()
-	o := &outlook{at: now, votes: slices.Contains(own, self), members: k.ring()}
+	o := &outlook{at: now, votes: slices.Contains(own, self)}
+	members := k.members(o.votes)
+	o.members = ring(self, members)
 	o.voters = byHash(self, slices.DeleteFunc(slices.Clone(own), func(p peer.ID) bool { return p == self }))
 	if o.votes && k.cfg.ForeignPerRegion > -1 {
 		for _, region := range k.access.ForeignRegions() {
@@ -54,10 +57,9 @@ func (k *Keeper) ownVoters() []peer.ID {
 	return slices.DeleteFunc(k.access.OwnRegion(), func(p peer.ID) bool { return k.access.Role(p) != Voter })
 }
 
-// ring gives the members that a node holds connections to: the one that follows it in the order
-// of IDs, so that members are a ring even where no voter can be reached, and others further and
-// further around the ring, so that it is a small world.
-func (k *Keeper) ring() []peer.ID {
+// members are those of the region that can be reached, sorted. A member remembers only so many:
+// those that follow it and as good as random others, for its region may be large, and the voters know all.
+func (k *Keeper) members(votes bool) []peer.ID {
 	self := k.net.self()
 	var members []peer.ID
 	for _, id := range k.access.OwnRegion() {
@@ -65,6 +67,25 @@ func (k *Keeper) ring() []peer.ID {
 			members = append(members, id)
 		}
 	}
+	if votes || len(members) <= membersRemembered {
+		return members
+	}
+	from, _ := slices.BinarySearch(members, self)
+	turned := slices.Concat(members[from:], members[:from])
+	for _, id := range byHash(self, turned[membersNear:])[membersRemembered-membersNear:] {
+		if _, invited := k.access.Invited(id); invited && !k.net.connected(id) {
+			k.access.Dismiss(id)
+			k.book.Forget(id)
+			members = slices.DeleteFunc(members, func(p peer.ID) bool { return p == id })
+		}
+	}
+	return members
+}
+
+// ring gives the members that a node holds connections to: the one that follows it in the order
+// of IDs, so that members are a ring even where no voter can be reached, and others further and
+// further around the ring, so that it is a small world.
+func ring(self peer.ID, members []peer.ID) []peer.ID {
 	from, _ := slices.BinarySearch(members, self)
 	kept := make([]peer.ID, 0, membersKept)
 	for i := range min(len(members), membersKept) {

@@ -115,6 +115,7 @@ type use struct {
 	wall, cpu  time.Duration
 	goroutines int
 	heap, all  uint64
+	stack      uint64
 }
 
 func measure(begin time.Time, gc bool) use {
@@ -126,7 +127,7 @@ func measure(begin time.Time, gc bool) use {
 		runtime.GC()
 	}
 	runtime.ReadMemStats(&m)
-	return use{cpu: time.Duration(r.Utime.Nano() + r.Stime.Nano()), goroutines: runtime.NumGoroutine(), heap: m.HeapAlloc, all: m.HeapInuse + m.StackInuse}
+	return use{cpu: time.Duration(r.Utime.Nano() + r.Stime.Nano()), goroutines: runtime.NumGoroutine(), heap: m.HeapAlloc, all: m.HeapInuse + m.StackInuse, stack: m.StackInuse}
 }
 
 func (c *crowd) run(ctx context.Context, b *testing.B, dir string) (err error) {
@@ -146,7 +147,7 @@ func (c *crowd) run(ctx context.Context, b *testing.B, dir string) (err error) {
 	<-time.After(crowdSettles)
 	w.Auditor.watchAll(c.observe)
 	t2 := measure(time.Time{}, true)
-	b.Logf("settled after %v: cpu %v, %d goroutines (%.1f a node), %.0f KB a node, heap %.0f KB", crowdSettles, t2.cpu-t1.cpu, t2.goroutines, float64(t2.goroutines)/nodes, float64(t2.all-t0.all)/nodes/1024, float64(t2.heap-t0.heap)/nodes/1024)
+	b.Logf("settled after %v: cpu %v, %d goroutines (%.1f a node), %.0f KB a node, heap %.0f KB, stack %.0f KB", crowdSettles, t2.cpu-t1.cpu, t2.goroutines, float64(t2.goroutines)/nodes, float64(t2.all-t0.all)/nodes/1024, float64(t2.heap-t0.heap)/nodes/1024, float64(t2.stack-t0.stack)/nodes/1024)
 	if name := os.Getenv("CROWD_PROFILE"); name != "" {
 		profile(b, name)
 	}
@@ -156,14 +157,17 @@ func (c *crowd) run(ctx context.Context, b *testing.B, dir string) (err error) {
 	}
 	b.Logf("%.1f connections a node", float64(conns)/nodes)
 	t3 := measure(time.Time{}, false)
+	stopProfile := cpuProfile(b, "idle")
 	c.count(true)
 	<-time.After(crowdIdles)
 	c.count(false)
+	stopProfile()
 	t4 := measure(time.Time{}, true)
 	b.Logf("idle: cpu %.3f s a virtual second, %.3f ms a node and second, messages %v, %d bytes", (t4.cpu-t3.cpu).Seconds()/crowdIdles.Seconds(), 1000*(t4.cpu-t3.cpu).Seconds()/crowdIdles.Seconds()/nodes, c.messages, c.bytes)
 	clear(c.messages)
 	c.bytes = 0
 	c.count(true)
+	stopProfile = cpuProfile(b, "spread")
 	for i := range c.certificates {
 		region := w.Regions()[i*len(w.Regions())/c.certificates%len(w.Regions())]
 		if w.Leader(region) == nil {
@@ -174,6 +178,7 @@ func (c *crowd) run(ctx context.Context, b *testing.B, dir string) (err error) {
 		}
 		<-time.After(crowdSpreads)
 	}
+	stopProfile()
 	t5 := measure(time.Time{}, true)
 	c.count(false)
 	b.Logf("certificates: cpu %v each, messages %v, %d bytes", (t5.cpu-t4.cpu)/time.Duration(c.certificates), c.messages, c.bytes)

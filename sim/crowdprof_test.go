@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/pprof"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -20,6 +21,36 @@ func profile(b *testing.B, name string) {
 	}
 }
 
+var phase atomic.Pointer[string]
+
+// cpuProfile is for another goroutine, outside of the bubble, where time passes.
+func cpuProfile(_ *testing.B, name string) func() {
+	phase.Store(&name)
+	none := ""
+	return func() { phase.Store(&none) }
+}
+
+func profiler() {
+	prefix := os.Getenv("CROWD_PROFILE")
+	was := ""
+	var f *os.File
+	for {
+		time.Sleep(20 * time.Millisecond)
+		p := phase.Load()
+		if p == nil || *p == was || prefix == "" {
+			continue
+		}
+		if was != "" {
+			pprof.StopCPUProfile()
+			_ = f.Close()
+		}
+		if was = *p; was != "" {
+			f, _ = os.Create(prefix + "." + was)
+			_ = pprof.StartCPUProfile(f)
+		}
+	}
+}
+
 func BenchmarkCrowd(b *testing.B) {
 	c := crowd{regions: 4, voters: 3, members: 22, certificates: 4}
 	if s := os.Getenv("CROWD"); s != "" {
@@ -27,6 +58,7 @@ func BenchmarkCrowd(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+	go profiler()
 	for b.Loop() {
 		c.arrived, c.messages = map[certificateID]map[*Node]time.Time{}, map[string]int{}
 		if err := Run(func() error { return c.run(context.Background(), b, b.TempDir()) }); err != nil {
