@@ -107,7 +107,7 @@ type Config struct {
 
 	// Queues, in messages.
 	OutboundQueue int // to one peer, 4096
-	ValidateQueue int // waiting to be judged, 4096
+	ValidateQueue int // waiting to be judged, 1024; their places are taken up though they are free
 	DeliverQueue  int // accepted and not yet delivered, 4096
 	// ValidateWorkers judge at once; the number of processors. The simulator wants 1.
 	ValidateWorkers int
@@ -164,7 +164,7 @@ func (c Config) withDefaults() Config {
 		c.PatternsPerSecond = 4
 	}
 	number(&c.OutboundQueue, 4096)
-	number(&c.ValidateQueue, 4096)
+	number(&c.ValidateQueue, 1024)
 	number(&c.DeliverQueue, 4096)
 	number(&c.ValidateWorkers, runtime.GOMAXPROCS(0))
 	duration(&c.Heartbeat, time.Second)

@@ -37,8 +37,11 @@ type hearsay struct {
 // startGossip puts up the node's part in the gossip of its federation.
 func (n *Node) startGossip(context.Context) (err error) {
 	doc := n.Document()
-	n.hears.router, err = gossip.New(n.host, n.access, gossip.Config{Federation: doc.Name, Regions: len(doc.Regions), LocalOnly: n.localOnly,
-		Metrics: n.registry, Logger: n.log})
+	cfg := gossip.Config{Federation: doc.Name, Regions: len(doc.Regions), LocalOnly: n.localOnly, Metrics: n.registry, Logger: n.log}
+	if !n.home.Votes() {
+		cfg.ValidateWorkers = 1 // it hears of certificates, some a second, and of little else
+	}
+	n.hears.router, err = gossip.New(n.host, n.access, cfg)
 	if err != nil {
 		return err
 	}
@@ -54,7 +57,7 @@ func (n *Node) startGossip(context.Context) (err error) {
 	}
 	n.onClose(n.hears.patterns.Close)
 	n.hears.members, err = members.New(members.Config{Federation: doc.Name, Host: n.host, Access: n.access, Gossip: r, Version: n.cfg.Version,
-		Entries: func() uint64 { return uint64(n.feed.Size()) }, Leading: n.leads, Metrics: n.registry, Logger: n.log}) //nolint:gosec // a size is never negative
+		Entries: func() uint64 { return uint64(n.feed.Size()) }, Leading: n.leads, Verify: n.cfg.Ground.Verify, Metrics: n.registry, Logger: n.log}) //nolint:gosec // a size is never negative
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"crypto/ed25519"
 	"os"
 	"path/filepath"
 	"time"
@@ -36,6 +37,12 @@ type Ground interface {
 	OpenEntries(entries [][]byte, verify bool) (parsed []*fsm.Entry, good int, flaw error)
 	// OpenStatement is [attest.Open].
 	OpenStatement(data []byte, doc *federation.Document) (*attest.Statement, error)
+	// Directory is [p2p.NewDirectory].
+	Directory(doc *federation.Document) (*p2p.Directory, error)
+	// Credential is [p2p.NewCredential].
+	Credential(text []byte, doc *federation.Document) (*p2p.Credential, error)
+	// Verify checks an Ed25519 signature of a heartbeat, a digest or a roster.
+	Verify(public [32]byte, message, signature []byte) bool
 	// BookPath is the file of the address book, "" to keep it in memory.
 	BookPath(home *Home) string
 	// Wall reads the wall clock, which may be wrong; how time passes is package time's alone.
@@ -60,6 +67,18 @@ func (earth) OpenEntries(entries [][]byte, verify bool) ([]*fsm.Entry, int, erro
 
 func (earth) OpenStatement(data []byte, doc *federation.Document) (*attest.Statement, error) {
 	return attest.Open(data, doc)
+}
+
+func (earth) Directory(doc *federation.Document) (*p2p.Directory, error) {
+	return p2p.NewDirectory(doc)
+}
+
+func (earth) Credential(text []byte, doc *federation.Document) (*p2p.Credential, error) {
+	return p2p.NewCredential(text, doc)
+}
+
+func (earth) Verify(public [32]byte, message, signature []byte) bool {
+	return ed25519.Verify(public[:], message, signature)
 }
 
 func (earth) OpenStore(dir string, o pebblestore.Options) (store.Store, error) {

@@ -45,6 +45,9 @@ func (n *Node) ReadCopy(origin string, fn func(*fsm.View) error) error {
 	return views{n}.Copy(origin, fn)
 }
 
+// Ready says whether the node can serve.
+func (n *Node) Ready() bool { return n.notReady() == "" }
+
 // RaftStatus is how the node's part in its region's Raft stands.
 func (n *Node) RaftStatus() region.Status { return n.raftStatus() }
 

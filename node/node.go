@@ -116,7 +116,7 @@ func (n *Node) onClose(f func() error) { n.closers = append(n.closers, f) }
 func (n *Node) startHost(context.Context) error {
 	var err error
 	if n.access, err = p2p.NewAccess(p2p.AccessConfig{Region: n.home.Identity.Region, Raft: n.raftPeers, Client: n.isClient,
-		Foreign: n.foreignVoters, Logger: n.log}); err != nil {
+		Foreign: n.foreignVoters, Directory: n.cfg.Ground.Directory, Credential: n.cfg.Ground.Credential, Logger: n.log}); err != nil {
 		return err
 	}
 	n.host, err = n.cfg.Ground.NewHost(p2p.Config{Key: n.home.NodeKey, Listen: n.cfg.Listen, Announce: n.cfg.Announce, PortMap: n.cfg.PortMap,

@@ -21,7 +21,10 @@ import (
 
 // peersEvery is how often the node looks who votes, for package p2p's rules; Raft's
 // own RPCs are checked against the configuration itself.
-const peersEvery = 500 * time.Millisecond
+const (
+	peersEvery = 500 * time.Millisecond
+	peersIdle  = 10 * time.Second
+)
 
 // startReplica starts what keeps the state: Raft on a voter, a follower on a member.
 func (n *Node) startReplica() error {
@@ -267,19 +270,31 @@ func (n *Node) raftPeers() (p2p.RaftPeers, bool) {
 	return p2p.RaftPeers{}, false
 }
 
-// watchPeers keeps what raftPeers says up to date.
+// watchPeers keeps what raftPeers says up to date. On a member only the ledger moves it, so that
+// it looks where that has grown, and every now and then in case it was made a voter.
 func (n *Node) watchPeers() {
-	tick := time.NewTicker(peersEvery)
+	tick := time.NewTimer(0)
 	defer tick.Stop()
 	for {
-		if p, ok := n.lookPeers(); ok {
-			n.raft.Store(&p)
-		}
 		select {
 		case <-tick.C:
 		case <-n.ctx.Done():
 			return
 		}
+		changed := n.feed.Changed() // before the look, so that nothing is missed
+		if p, ok := n.lookPeers(); ok {
+			n.raft.Store(&p)
+		}
+		if n.region.Load() == nil {
+			tick.Reset(peersIdle)
+			select {
+			case <-changed:
+			case <-tick.C:
+			case <-n.ctx.Done():
+				return
+			}
+		}
+		tick.Reset(peersEvery)
 	}
 }
 
@@ -325,4 +340,3 @@ func (n *Node) vouched(id raft.ServerID) bool {
 	p, err := peer.Decode(string(id))
 	return err == nil && slices.Contains(n.wishedVoters(), p)
 }
-

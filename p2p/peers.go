@@ -66,21 +66,34 @@ func (k *Keeper) Peers() []PeerStatus {
 }
 
 // Region lists the nodes of the own region that this node may turn to: the voters, those connected first,
-// and the members that are connected.
+// and the members that are connected. Those that it is about to greet for the first time are left out,
+// and while it has greeted nobody those that it does not want connections to: they would take it for a stranger.
 func (k *Keeper) Region() []peer.ID {
 	self := k.net.self()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.seen == nil {
+		return nil // it has not looked around yet
+	}
 	var up, down, members []peer.ID
+	pending := false
 	for _, id := range k.access.OwnRegion() {
-		voter, connected := k.access.Role(id) == Voter, k.net.connected(id)
+		kp, role, connected := k.peers[id], k.access.Role(id), k.net.connected(id)
+		young := kp != nil && !kp.greeted && kp.greetFails == 0 && kp.failures == 0
 		switch {
 		case id == self:
-		case voter && connected:
+		case young && (role == Voter || connected):
+			pending = true
+		case role == Voter && connected:
 			up = append(up, id)
-		case voter:
+		case role == Voter:
 			down = append(down, id)
 		case connected:
 			members = append(members, id)
 		}
+	}
+	if pending && len(up) == 0 {
+		down = nil
 	}
 	return slices.Concat(byHash(self, up), byHash(self, down), byHash(self, members))
 }

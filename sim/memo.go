@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"crypto/ed25519"
 	"crypto/sha256"
 	"maps"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/fsm/checkpoint"
 	"github.com/bizra/bizra/fsm/federation"
+	"github.com/bizra/bizra/p2p"
 )
 
 // What is memoised, as [World.Memo] counts it.
@@ -21,6 +23,8 @@ const (
 	MemoCertificate = "certificate"  // a quorum's signatures verified
 	MemoReexecution = "re-execution" // of an entry
 	MemoSeal        = "seal"         // worked out and compared
+	MemoInvitation  = "invitation"   // parsed, its signature verified
+	MemoSignature   = "signature"    // of a heartbeat, a digest or a roster, verified
 )
 
 const memoMax = 1 << 14 // of each of the two generations of what is remembered
@@ -35,12 +39,22 @@ type MemoCount struct{ Real, Memoised int64 }
 type memo struct {
 	off bool
 
-	mu         sync.Mutex
-	counts     map[string]MemoCount
-	statements generations[statementKey, *attest.Statement]
-	cosigned   generations[statementKey, []string]
-	entries    generations[entryKey, *fsm.Entry]
-	histories  map[historyKey]*history
+	mu          sync.Mutex
+	counts      map[string]MemoCount
+	statements  generations[statementKey, *attest.Statement]
+	cosigned    generations[statementKey, []string]
+	entries     generations[entryKey, *fsm.Entry]
+	invitations generations[statementKey, *p2p.Credential]
+	signatures  generations[signatureKey, struct{}]
+	directories map[[sha256.Size]byte]*p2p.Directory // by the digest of their document; there are few
+	histories   map[historyKey]*history
+}
+
+// signatureKey is of a key, a signature and what is signed.
+type signatureKey struct {
+	public    [32]byte
+	signature [64]byte
+	message   [sha256.Size]byte
 }
 
 // statementKey is of a message, or a note, under a document.
@@ -52,7 +66,7 @@ type entryKey struct {
 }
 
 func newMemo(off bool) *memo {
-	return &memo{off: off, counts: map[string]MemoCount{}, histories: map[historyKey]*history{}}
+	return &memo{off: off, counts: map[string]MemoCount{}, directories: map[[sha256.Size]byte]*p2p.Directory{}, histories: map[historyKey]*history{}}
 }
 
 // Memo says what was worked out and what was memoised, by kind. With [Config.NoMemo], nothing is counted.
@@ -173,6 +187,74 @@ func (m *memo) parse(entries [][]byte, verify bool) (parsed []*fsm.Entry, good i
 		m.entries.put(keys[k+i], e)
 	}
 	return append(parsed, rest...), k + good, flaw
+}
+
+// directory is [p2p.NewDirectory].
+func (m *memo) directory(doc *federation.Document) (*p2p.Directory, error) {
+	if m.off {
+		return p2p.NewDirectory(doc)
+	}
+	key := doc.Digest()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if d := m.directories[key]; d != nil {
+		return d, nil
+	}
+	d, err := p2p.NewDirectory(doc)
+	if err == nil {
+		m.directories[key] = d
+	}
+	return d, err
+}
+
+// credential is [p2p.NewCredential].
+func (m *memo) credential(text []byte, doc *federation.Document) (*p2p.Credential, error) {
+	if m.off || doc == nil {
+		return p2p.NewCredential(text, doc)
+	}
+	key := statementKey{doc.Digest(), sha256.Sum256(text)}
+	m.mu.Lock()
+	c, ok := m.invitations.get(key)
+	if ok {
+		m.count(MemoInvitation, 0, 1)
+	}
+	m.mu.Unlock()
+	if ok {
+		return c, nil
+	}
+	c, err := p2p.NewCredential(text, doc)
+	if err == nil {
+		m.mu.Lock()
+		m.count(MemoInvitation, 1, 0)
+		m.invitations.put(key, c)
+		m.mu.Unlock()
+	}
+	return c, err
+}
+
+// verify is ed25519.Verify.
+func (m *memo) verify(public [32]byte, message, signature []byte) bool {
+	if m.off || len(signature) != ed25519.SignatureSize {
+		return ed25519.Verify(public[:], message, signature)
+	}
+	key := signatureKey{public, [64]byte(signature), sha256.Sum256(message)}
+	m.mu.Lock()
+	_, ok := m.signatures.get(key)
+	if ok {
+		m.count(MemoSignature, 0, 1)
+	}
+	m.mu.Unlock()
+	if ok {
+		return true
+	}
+	if !ed25519.Verify(public[:], message, signature) {
+		return false
+	}
+	m.mu.Lock()
+	m.count(MemoSignature, 1, 0)
+	m.signatures.put(key, struct{}{})
+	m.mu.Unlock()
+	return true
 }
 
 // generations remember at least the last so many of what was put in, and at most twice as many.

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -16,6 +17,7 @@ import (
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/fsm/store"
 	"github.com/bizra/bizra/internal/testfed"
+	"github.com/bizra/bizra/p2p"
 )
 
 // forge is a draw of ways to change bytes a little.
@@ -413,5 +415,66 @@ func TestForgedHistoriesAreNotMemoised(t *testing.T) {
 	sameState(t, copies[0], plain)
 	if err := m.close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestForgedInvitationsAndSignaturesAreNotMemoised has invitations and signatures that differ a little
+// from ones that hold be judged as each is.
+func TestForgedInvitationsAndSignaturesAreNotMemoised(t *testing.T) {
+	fed := testfed.New(4, 1)
+	doc := parsed(t, fed.Document)
+	node := testfed.Key("member")
+	inv, err := p2p.SignInvitation(p2p.Invitation{Federation: doc.Name, Region: "a", Node: node.Public(), ExpiresMillis: 1 << 40}, fed.Operators["a"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := inv.Canonical()
+	message := []byte("bizra-heartbeat: here")
+	signature := node.Sign(message)
+	dice, m := seeded(t), newMemo(false)
+	refused := 0
+	for range 2 {
+		if c, err := m.credential(text, doc); err != nil || !bytes.Equal(c.Canonical(), text) {
+			t.Fatalf("an invitation that holds: %v", err)
+		}
+		if !m.verify(node.Public(), message, signature[:]) {
+			t.Fatal("a signature that holds was refused")
+		}
+	}
+	for range 2000 {
+		forged := forge(dice, text)
+		want, wrong := p2p.NewCredential(forged, doc)
+		got, err := m.credential(forged, doc)
+		if (err == nil) != (wrong == nil) || err == nil && !bytes.Equal(got.Canonical(), want.Canonical()) {
+			t.Fatalf("%s: %v, and anew %v", forged, err, wrong)
+		}
+		public, said, by := node.Public(), forge(dice, message), forge(dice, signature[:])
+		switch dice.IntN(3) {
+		case 0:
+			said = message
+		case 1:
+			by = signature[:]
+		default:
+			public[dice.IntN(len(public))] ^= 1
+		}
+		if want := ed25519.Verify(public[:], said, by); m.verify(public, said, by) != want {
+			t.Fatalf("a forged signature is judged otherwise than anew: %v", want)
+		} else if !want {
+			refused++
+		}
+	}
+	if refused < 1000 {
+		t.Errorf("%d of 2000 forgeries were any", refused)
+	}
+	if c := m.counts[MemoInvitation]; c.Real < 1 || c.Memoised < 1 {
+		t.Errorf("invitations: %+v", c)
+	}
+	if c := m.counts[MemoSignature]; c.Real < 1 || c.Memoised < 1 {
+		t.Errorf("signatures: %+v", c)
+	}
+	if d, err := m.directory(doc); err != nil {
+		t.Error(err)
+	} else if again, _ := m.directory(parsed(t, doc)); again != d {
+		t.Error("equal documents have different directories")
 	}
 }

@@ -183,6 +183,21 @@ func (g *ground) OpenStatement(data []byte, doc *federation.Document) (*attest.S
 	return g.node.world.memo.statement(data, doc)
 }
 
+// Directory implements [node.Ground].
+func (g *ground) Directory(doc *federation.Document) (*p2p.Directory, error) {
+	return g.node.world.memo.directory(doc)
+}
+
+// Credential implements [node.Ground].
+func (g *ground) Credential(text []byte, doc *federation.Document) (*p2p.Credential, error) {
+	return g.node.world.memo.credential(text, doc)
+}
+
+// Verify implements [node.Ground].
+func (g *ground) Verify(public [32]byte, message, signature []byte) bool {
+	return g.node.world.memo.verify(public, message, signature)
+}
+
 // RemoveStore implements [node.Ground].
 func (g *ground) RemoveStore(dir string) error { return g.mount.remove(dir) }
 

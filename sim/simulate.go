@@ -382,7 +382,7 @@ func (w *World) caughtUp() (bool, error) {
 		if n.Running() == nil || n.starts < 2 {
 			continue
 		}
-		if st, err := n.Running().Status(); err != nil || !st.Ready {
+		if !n.Running().Ready() {
 			return false, n.Running().Failure()
 		}
 	}

@@ -171,7 +171,7 @@ func (w *World) ready() (bool, error) {
 		if x == nil {
 			continue
 		}
-		if st, err := x.Status(); err != nil || !st.Ready {
+		if !x.Ready() {
 			return false, x.Failure()
 		}
 	}
