@@ -49,6 +49,8 @@ type Backend interface {
 	// Adopt is Submit for the one envelope that adopts a federation document, which goes
 	// with it. Both are canonical JSON.
 	Adopt(ctx context.Context, envelope, document []byte) (Outcome, error)
+	// Judge says how a proof would fare, as far as this node knows now. An error may be a *pci.Reject.
+	Judge(ctx context.Context, q client.Question) (*client.Judgement, error)
 	// View opens a consistent view of the state; the caller closes it.
 	View(ctx context.Context, c Consistency) (View, error)
 	// The others are the node's own view, without asking anybody.

@@ -132,6 +132,14 @@ func (f *fake) Adopt(_ context.Context, envelope, document []byte) (api.Outcome,
 
 func hexOf(b [32]byte) string { return hex.EncodeToString(b[:]) }
 
+// Judge knows no constitution: what names itself bad is denied.
+func (f *fake) Judge(_ context.Context, q client.Question) (*client.Judgement, error) {
+	if strings.Contains(string(q.Data), "bad") {
+		return &client.Judgement{DecidedBy: client.DecidedByRule, Rule: "no-bad", PolicyHash: knownDigest}, nil
+	}
+	return &client.Judgement{Passed: true, DecidedBy: client.DecidedByNone, PolicyHash: knownDigest}, nil
+}
+
 type plainReceipt client.Receipt
 
 func (r plainReceipt) MarshalJSON() ([]byte, error) { return json.Marshal(client.Receipt(r)) }

@@ -106,6 +106,7 @@ func (s *Server) routes() http.Handler {
 	add("/v1/proofs/{id}", http.MethodGet, s.receipt)
 	add("/v1/proofs/{id}/inclusion", http.MethodGet, s.inclusion)
 	add("/v1/proofs/{id}/bundle", http.MethodGet, s.bundle)
+	add("/v1/judgements", http.MethodPost, s.judgement)
 	add("/v1/sessions", http.MethodGet, s.sessions)
 	add("/v1/sessions/{id}", http.MethodGet, s.session)
 	add("/v1/sessions/{id}/history", http.MethodGet, s.history)

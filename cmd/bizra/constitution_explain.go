@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -89,7 +88,7 @@ func runConstitutionExplain(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	shown := shownVerdict{Passed: v.Passed(), Decision: v.Decision, Rule: v.Rules.Verdict.Rule, PolicyHash: v.PolicyHash, HashOK: !v.HashDiffers,
-		Ihsan: v.Ihsan, SNR: v.SNR, Rules: []shownRule{}, ToPass: toPass(&v)}
+		Ihsan: v.Ihsan, SNR: v.SNR, Rules: []shownRule{}, ToPass: v.ToPass()}
 	for _, r := range v.Rules.Holding {
 		shown.Rules = append(shown.Rules, shownRule{r.Rule, string(r.Dimension), r.Message, r.Error})
 	}
@@ -225,27 +224,4 @@ func writeVerdict(w io.Writer, v *gate.Verdict, shown *shownVerdict, claims gate
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-// toPass says what has to change, in the order of the gates.
-func toPass(v *gate.Verdict) []string {
-	steps := []string{}
-	if !v.Ihsan.Passed {
-		steps = append(steps, fmt.Sprintf("claim an ihsan_score of at least %v, if the work supports it", v.Ihsan.Least))
-	}
-	if !v.SNR.Passed {
-		steps = append(steps, fmt.Sprintf("claim an snr_score of at least %v, if the work supports it", v.SNR.Least))
-	}
-	if v.HashDiffers {
-		steps = append(steps, "sign again with policy_hash "+v.PolicyHash)
-	}
-	for _, r := range v.Rules.Holding {
-		steps = append(steps, fmt.Sprintf("rule %s: %s", r.Rule, r.Message))
-	}
-	for _, gap := range v.Scores.Gaps {
-		if gap.Required && gap.Part != fate.PartRule {
-			steps = append(steps, gap.String())
-		}
-	}
-	return slices.Compact(steps)
 }

@@ -81,13 +81,28 @@ func (v *Verdict) Passed() bool { return v.Decision == ByNone }
 // Judge says how a proof fares. The error is a *pci.Reject where the data is not that of a
 // transition and ought to be.
 func (g *Gate) Judge(in constitution.Input, claims Claims) (Verdict, error) {
+	return g.judge(in, claims, g.policy.Explain)
+}
+
+// Decide is Judge as fast as a replica is: of the rules it knows only the one that decides.
+func (g *Gate) Decide(in constitution.Input, claims Claims) (Verdict, error) {
+	return g.judge(in, claims, func(in constitution.Input) constitution.Explanation {
+		x := constitution.Explanation{Verdict: g.policy.Evaluate(in)}
+		if x.Verdict.Denied() {
+			x.Holding = []constitution.Verdict{x.Verdict}
+		}
+		return x
+	})
+}
+
+func (g *Gate) judge(in constitution.Input, claims Claims, ask func(constitution.Input) constitution.Explanation) (Verdict, error) {
 	t := g.constitution.Thresholds
 	v := Verdict{Action: in.Action, PolicyHash: g.PolicyHash(), Scored: Scored(in.Action),
 		Ihsan: Threshold{claims.Ihsan, t.IhsanMin, claims.Ihsan >= t.IhsanMin},
 		SNR:   Threshold{claims.SNR, t.SNRMin, claims.SNR >= t.SNRMin}}
 	v.HashDiffers = claims.PolicyHash != "" && subtle.ConstantTimeCompare([]byte(claims.PolicyHash), []byte(v.PolicyHash)) != 1
 	if Ruled(in.Action) {
-		v.Rules = g.policy.Explain(in)
+		v.Rules = ask(in)
 	}
 	if v.Scored {
 		o, err := fsm.OperationOf(in.Data, claims.SNR)

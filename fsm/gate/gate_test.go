@@ -67,6 +67,13 @@ func TestJudge(t *testing.T) {
 		if v.Decision != c.want || v.Passed() != (c.want == gate.ByNone) {
 			t.Errorf("%s: decided by %s, want %s: %+v", c.name, v.Decision, c.want, v.Scores)
 		}
+		fast, err := g.Decide(transition(t, c.data), c.claims)
+		if err != nil || fast.Decision != v.Decision || fast.Rules.Verdict != v.Rules.Verdict || len(fast.ToPass()) > len(v.ToPass()) {
+			t.Errorf("%s: decided fast by %s, rule %q: %v", c.name, fast.Decision, fast.Rules.Verdict.Rule, err)
+		}
+		if passed := len(v.ToPass()) == 0; passed != v.Passed() {
+			t.Errorf("%s: to pass it takes %q", c.name, v.ToPass())
+		}
 	}
 	in := transition(t, strings.Replace(listing, `"list files"`, `"look around"`, 1))
 	in.Action = "session.open"
