@@ -54,5 +54,6 @@ func NewTrust(document []byte, digest string) (*Trust, error) {
 // the error wraps [ErrNotValid] where it does not.
 func (t *Trust) Verify(text []byte) (*Verdict, error) {
 	v := certificate.VerifyBundle(text, t.document)
-	return v, v.Err()
+	err := v.Err()
+	return v, err
 }

@@ -37,6 +37,9 @@ func exitCode(err error) int {
 	if err == nil {
 		return exitOK
 	}
+	if e, ok := errors.AsType[*hookExit](err); ok {
+		return e.code
+	}
 	if _, ok := errors.AsType[*usageError](err); ok {
 		return exitUsage
 	}
@@ -55,7 +58,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	root.SetErr(errOut)
 	cmd, err := root.ExecuteContextC(ctx)
 	code := exitCode(err)
-	if err == nil {
+	if _, said := errors.AsType[*hookExit](err); said || err == nil {
 		return code
 	}
 	if asJSON(cmd) {
@@ -82,7 +85,7 @@ The environment variable BIZRA_NODE names the node to talk to where --node does 
   echo '{"action":"session.open","data":{"session":"s1"}}' | bizra submit --key agent.key
   bizra session show s1`,
 		newKeygenCommand(), newFederationCommand(), newAgentCommand(), newMarketCommand(), newSubmitCommand(), newSessionCommand(),
-		newConstitutionCommand(), newStatusCommand(), newPeersCommand(), newEventsCommand(), newPatternsCommand(), newVoterCommand(), newBundleCommand(), newVerifyCommand(), newAuditCommand(), newTokenCommand(), newNodeCommand(), newDevCommand(), newFsckCommand(), newMigrateCommand(), newVersionCommand())
+		newConstitutionCommand(), newStatusCommand(), newPeersCommand(), newEventsCommand(), newPatternsCommand(), newVoterCommand(), newHookCommand(), newBundleCommand(), newVerifyCommand(), newAuditCommand(), newTokenCommand(), newNodeCommand(), newDevCommand(), newFsckCommand(), newMigrateCommand(), newVersionCommand())
 	root.PersistentFlags().Bool("json", false, "print JSON, errors too")
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
