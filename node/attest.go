@@ -70,6 +70,9 @@ func (n *Node) agreed(number int64) {
 	}
 }
 
+// opened is told that the copy of a region's ledger can be read.
+func (n *Node) opened(origin string) { n.executed(origin, nil) }
+
 // executed is told that the copy of a region's ledger has one more seal.
 func (n *Node) executed(origin string, _ *fsm.Seal) {
 	if d := n.attest.Load(); d != nil {
@@ -180,6 +183,13 @@ func (n *Node) ownCertificate() ([]byte, bool) {
 	defer n.attested.mu.Unlock()
 	l, ok := n.attested.newest[n.home.Identity.Region]
 	return l.Note, ok
+}
+
+// size is how many entries of a region the newest certificate covers that was heard.
+func (a *attested) size(region string) int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.newest[region].Size
 }
 
 // of is what the newest certificate heard of a region says, nil if none was.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/bizra/bizra/client"
 	"github.com/bizra/bizra/consensus/follow"
+	"github.com/bizra/bizra/consensus/link"
 	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/fsm/checkpoint"
 	"github.com/bizra/bizra/fsm/store/pebblestore"
@@ -28,6 +30,17 @@ const (
 	copyCacheBytesLeast = 2 << 20
 )
 
+// standbyOver is the number of other regions over which the copies of a voter that does not lead
+// stand by, and it keeps no connections to each region. With fewer, every voter follows
+// every region, and whoever comes to lead is nowhere behind; with more, that
+// would be most of what the nodes do.
+const standbyOver = 16
+
+// standsBy says whether this voter's copies stand by now.
+func (n *Node) standsBy() bool { return !n.leads() && n.mayStandBy() }
+
+func (n *Node) mayStandBy() bool { return len(n.access.ForeignRegions()) > standbyOver }
+
 // startCopies begins to follow the other regions, where the document has any.
 func (n *Node) startCopies() error {
 	regions := n.access.ForeignRegions()
@@ -35,13 +48,43 @@ func (n *Node) startCopies() error {
 		return nil
 	}
 	copies, err := follow.NewCopies(follow.CopiesConfig{Host: n.host, Regions: regions, Open: n.openCopy, Discard: n.discardCopy, Keep: n.keepCopy, Peers: n.keeper.Foreign,
-		OnExecuted: n.executed, OnRefused: n.refused, Follow: follow.Config{Wall: n.cfg.Ground.Wall, OpenEntries: n.cfg.Ground.OpenEntries},
+		OnExecuted: n.executed, OnRefused: n.refused, OnOpened: n.opened, Standby: n.standsBy(), Fellows: n.fellows, Certified: n.attested.size,
+		Follow:  follow.Config{Wall: n.cfg.Ground.Wall, OpenEntries: n.cfg.Ground.OpenEntries},
 		Metrics: n.registry, Logger: n.log})
 	if err != nil {
 		return err
 	}
 	n.copies.Store(copies)
+	copies.Attend(!n.standsBy()) // it may have changed meanwhile
 	return nil
+}
+
+// copyOf implements follow.ServerConfig.Copy.
+func (n *Node) copyOf(region string) (follow.Source, bool) {
+	if c := n.copies.Load(); c != nil {
+		return c.Source(region)
+	}
+	return follow.Source{}, false
+}
+
+// fellows are the other voters of the region, who leads first.
+func (n *Node) fellows() []peer.ID {
+	r := n.region.Load()
+	if r == nil {
+		return nil
+	}
+	leader, self := r.LeaderID(), n.host.ID()
+	var ids []peer.ID
+	for _, id := range link.RaftVoters(r.Configuration()) {
+		switch {
+		case id == self:
+		case id.String() == string(leader):
+			ids = slices.Insert(ids, 0, id)
+		default:
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 func (n *Node) copyFolder(region string) string { return n.home.path(copyFolder(region)) }
@@ -134,7 +177,7 @@ func (n *Node) regionStatus() []client.RegionStatus {
 	}
 	var list []client.RegionStatus
 	for _, st := range c.Status() {
-		r := client.RegionStatus{Region: st.Region, Following: st.Following, Size: st.Size, LagEntries: st.LagEntries, LagMillis: st.LagMillis,
+		r := client.RegionStatus{Region: st.Region, Following: st.Following || st.Standby && st.Open, Size: st.Size, LagEntries: st.LagEntries, LagMillis: st.LagMillis,
 			AgeMillis: st.Age.Milliseconds(), Refused: st.Refused, Rebuilt: st.Rebuilt}
 		if st.Seal != nil {
 			r.Seal = sealStatus(st.Seal)

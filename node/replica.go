@@ -81,6 +81,9 @@ func (n *Node) hooks() region.Hooks {
 	count := h.Leading
 	h.Leading = func(leading bool) {
 		count(leading)
+		if c := n.copies.Load(); c != nil {
+			c.Attend(leading || !n.mayStandBy())
+		}
 		if leading {
 			n.refreshEdge()
 		}

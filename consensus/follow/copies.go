@@ -75,6 +75,17 @@ type CopiesConfig struct {
 	// goroutines, for one region from one at a time. A copy that is built anew tells its seals again.
 	OnExecuted func(region string, seal *fsm.Seal)
 	OnRefused  func(*Refused)
+	// OnOpened is told when a copy can be read that holds a seal from before. May be nil.
+	OnOpened func(region string)
+	// Standby has the copies stand by until [Copies.Attend] says otherwise, and needs Fellows and Certified.
+	Standby bool
+	// Fellows names the voters of this node's own region, the leader first: whom a copy that stands
+	// by asks, before it asks one of its region.
+	Fellows func() []peer.ID
+	// Certified is how many entries of a region are certified, as far as this node has heard. A
+	// copy that stands by and has fewer is brought so far. It must not block.
+	Certified func(region string) int64
+
 	// Follow has the followers' times, wall clock and OpenEntries; nothing else of it is read.
 	Follow Config
 
@@ -82,6 +93,9 @@ type CopiesConfig struct {
 	RetryMax   time.Duration // 1 min
 	RebuildMin time.Duration // from one discarding of a copy to the next; 1 min, doubled for each
 	RebuildMax time.Duration // 1 h
+
+	StandbyPace  time.Duration // from bringing up one copy that stands by to the next; 500 ms
+	StandbyEvery time.Duration // after which a copy that stands by is brought up whatever is certified; 2 min
 
 	Metrics prometheus.Registerer
 	Logger  *slog.Logger
@@ -92,6 +106,8 @@ func (c CopiesConfig) withDefaults() CopiesConfig {
 	setDuration(&c.RetryMax, time.Minute)
 	setDuration(&c.RebuildMin, time.Minute)
 	setDuration(&c.RebuildMax, time.Hour)
+	setDuration(&c.StandbyPace, 500*time.Millisecond)
+	setDuration(&c.StandbyEvery, 2*time.Minute)
 	if c.OnExecuted == nil {
 		c.OnExecuted = func(string, *fsm.Seal) {}
 	}
@@ -100,6 +116,9 @@ func (c CopiesConfig) withDefaults() CopiesConfig {
 	}
 	if c.OnRefused == nil {
 		c.OnRefused = func(*Refused) {}
+	}
+	if c.OnOpened == nil {
+		c.OnOpened = func(string) {}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
@@ -111,6 +130,9 @@ func (c CopiesConfig) validate() error {
 	if c.Host == nil || c.Open == nil || c.Discard == nil || c.Peers == nil {
 		return errors.New("copies: Host, Open, Discard and Peers must be set")
 	}
+	if c.Standby && (c.Fellows == nil || c.Certified == nil) {
+		return errors.New("copies: Standby needs Fellows and Certified")
+	}
 	seen := map[string]struct{}{}
 	for _, r := range c.Regions {
 		if _, twice := seen[r]; twice || r == "" || len(r) > regionBytesMax {
@@ -118,9 +140,9 @@ func (c CopiesConfig) validate() error {
 		}
 		seen[r] = struct{}{}
 	}
-	if c.RetryMin < 0 || c.RetryMax < c.RetryMin || c.RebuildMin < 0 || c.RebuildMax < c.RebuildMin {
-		return fmt.Errorf("copies: RetryMin %v, RetryMax %v, RebuildMin %v, RebuildMax %v: each most must be at least the least, and none negative",
-			c.RetryMin, c.RetryMax, c.RebuildMin, c.RebuildMax)
+	if c.StandbyPace < 0 || c.StandbyEvery < 0 || c.RetryMin < 0 || c.RetryMax < c.RetryMin || c.RebuildMin < 0 || c.RebuildMax < c.RebuildMin {
+		return fmt.Errorf("copies: RetryMin %v, RetryMax %v, RebuildMin %v, RebuildMax %v, StandbyPace %v, StandbyEvery %v: each most must be at least the least, and none negative",
+			c.RetryMin, c.RetryMax, c.RebuildMin, c.RebuildMax, c.StandbyPace, c.StandbyEvery)
 	}
 	return nil
 }
@@ -135,6 +157,8 @@ type Copies struct {
 	opens  chan struct{} // a place for each copy that is opened or checked
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	attend atomic.Bool
+	turned chan struct{} // attend has changed; holds at most one
 
 	mu     sync.Mutex
 	byCopy map[string][]fsm.Voter // under mu: the voters that each copy's ledger names
@@ -147,7 +171,9 @@ func NewCopies(cfg CopiesConfig) (*Copies, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Copies{cfg: cfg, copies: make(map[string]*Copy), opens: make(chan struct{}, opensMax), cancel: cancel, byCopy: make(map[string][]fsm.Voter)}
+	s := &Copies{cfg: cfg, copies: make(map[string]*Copy), opens: make(chan struct{}, opensMax), cancel: cancel, turned: make(chan struct{}, 1),
+		byCopy: make(map[string][]fsm.Voter)}
+	s.attend.Store(!cfg.Standby)
 	s.voters.Store(&map[peer.ID]p2p.ForeignVoter{})
 	for _, r := range cfg.Regions {
 		c := newCopy(s, r)
@@ -157,9 +183,7 @@ func NewCopies(cfg CopiesConfig) (*Copies, error) {
 		}
 		s.copies[r] = c
 	}
-	for _, c := range s.copies {
-		s.wg.Go(func() { c.run(ctx) })
-	}
+	s.wg.Go(func() { s.run(ctx) })
 	return s, nil
 }
 
@@ -220,4 +244,13 @@ func (s *Copies) named(region string) map[peer.ID]p2p.ForeignVoter {
 		}
 	}
 	return named
+}
+
+// Source lends the copy of a region to a [Server], so that fellow voters can be brought up from it.
+func (s *Copies) Source(region string) (Source, bool) {
+	c := s.copies[region]
+	if c == nil {
+		return Source{}, false
+	}
+	return Source{Lend: c.Read, Feed: c.feed, Age: func() time.Duration { return c.Status().Age }}, true
 }

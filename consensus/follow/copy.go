@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -36,23 +37,28 @@ type Copy struct {
 	metrics collectors
 	rebuilt prometheus.Counter
 
+	size      atomic.Int64 // entries, as far as known: a copy that was not opened yet has none
 	replicaMu sync.RWMutex // held for reading while the replica is read, and for writing while it comes and goes
 	replica   CopyReplica  // nil while there is none
 
 	mu       sync.Mutex // guards what follows
 	status   CopyStatus // but for the follower's part
 	follower *Follower
-	stop     context.CancelCauseFunc // ends following; nil while the copy is not open
+	stop     context.CancelCauseFunc // ends following; nil while the copy does not follow
+	doubted  bool                    // while it stood by
 	closeErr error
 
-	// What follows is the goroutine's of run.
-	voters     []fsm.Voter
-	failures   int           // in a row
-	suspect    bool          // the replica failed: what it holds is checked before it is used again
-	soundAt    int64         // size at which the replica was found sound; -1: none
-	notBefore  time.Time     // of the next discarding
-	rebuildIn  time.Duration // from one discarding to the next
-	discarding error         // why the copy must be discarded before it is opened
+	// What follows is the goroutine's of run, and of [Copies.standBy] while the copy stands by.
+	resting      CopyReplica // open, while the copy stands by
+	standbySince time.Time   // last brought up; zero: when it began to stand by
+	standbyFrom  time.Time   // not brought up before
+	voters       []fsm.Voter
+	failures     int           // in a row
+	suspect      bool          // the replica failed: what it holds is checked before it is used again
+	soundAt      int64         // size at which the replica was found sound; -1: none
+	notBefore    time.Time     // of the next discarding
+	rebuildIn    time.Duration // from one discarding to the next
+	discarding   error         // why the copy must be discarded before it is opened
 }
 
 // CopyStatus is how a copy is doing.
@@ -60,6 +66,7 @@ type CopyStatus struct {
 	Status
 	Region  string
 	Open    bool
+	Standby bool      // it is brought up now and then, since this node does not lead
 	Error   string    // why it is not open, or was closed last; "" if it never was
 	Rebuilt int       // how often it was discarded and begun anew since start
 	Seal    *fsm.Seal // the newest that it has executed; nil before the first
@@ -86,6 +93,7 @@ func (c *Copy) Status() CopyStatus {
 	c.mu.Lock()
 	st, f := c.status, c.follower
 	c.mu.Unlock()
+	st.Standby = !c.set.attend.Load()
 	if f != nil {
 		st.Status = f.Status()
 	}
@@ -113,7 +121,9 @@ func (c *Copy) Suspect(err error) {
 	defer c.mu.Unlock()
 	if c.stop != nil {
 		c.stop(fmt.Errorf("%w: it cannot be read: %w", ErrReplica, err))
+		return
 	}
+	c.doubted = c.status.Open
 }
 
 // BodyAt is the body of the checkpoint at a size, as the copy has worked it out; or
@@ -186,19 +196,16 @@ func (c *Copy) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		c.note(func(st *CopyStatus) { st.Error = cut(err.Error()) })
+		c.failed(err)
 		if moved {
 			c.failures = 0
 		}
 		wait := min(c.set.cfg.RetryMax, c.set.cfg.RetryMin<<min(c.failures, 16))
 		c.failures++
-		switch {
-		case errors.Is(err, ErrCopyUnusable), errors.Is(err, ErrForked):
-			c.discarding = err
+		if c.discarding != nil {
 			wait = max(0, time.Until(c.notBefore))
 			log.Error("the copy of another region's ledger is discarded and built anew from its region", "wait", wait, "error", err)
-		default:
-			c.suspect = c.suspect || errors.Is(err, ErrReplica)
+		} else {
 			log.Error("the copy of another region's ledger is opened again", "wait", wait, "error", err)
 		}
 		if sleep(ctx, wait) != nil {
@@ -214,14 +221,9 @@ func (c *Copy) follow(ctx context.Context) (moved bool, err error) {
 		return false, err
 	}
 	from := replica.Size()
-	cfg := c.set.cfg.Follow
-	f, err := New(Config{Host: c.set.cfg.Host, Region: c.region, Replica: replica, Foreign: true,
-		Peers:       func() []peer.ID { return c.set.cfg.Peers(c.region) },
-		OnAdvance:   func(size int64) { c.advanced(replica, size) },
-		OnExecuted:  func(s *fsm.Seal) { c.executed(s) },
-		OnRefused:   func(r *Refused) error { return c.refused(ctx, replica, r) },
-		OpenTimeout: cfg.OpenTimeout, SilenceMax: cfg.SilenceMax, StaleAfter: cfg.StaleAfter, RetryMin: cfg.RetryMin, RetryMax: cfg.RetryMax,
-		AsideFor: cfg.AsideFor, Wall: cfg.Wall, OpenEntries: cfg.OpenEntries, Metrics: c.set.cfg.Metrics, Logger: c.set.cfg.Logger, open: cfg.open})
+	cfg := c.followerConfig(replica)
+	cfg.OnRefused = func(r *Refused) error { return c.refused(ctx, replica, r) }
+	f, err := New(cfg)
 	if err != nil {
 		return false, errors.Join(err, replica.Close())
 	}
@@ -237,6 +239,26 @@ func (c *Copy) follow(ctx context.Context) (moved bool, err error) {
 	}
 	moved = replica.Size() > from
 	return moved, errors.Join(err, c.detach(replica))
+}
+
+func (c *Copy) followerConfig(replica CopyReplica) Config {
+	cfg := c.set.cfg.Follow
+	return Config{Host: c.set.cfg.Host, Region: c.region, Replica: replica, Foreign: true,
+		Peers:       func() []peer.ID { return c.set.cfg.Peers(c.region) },
+		OnAdvance:   func(size int64) { c.advanced(replica, size) },
+		OnExecuted:  func(s *fsm.Seal) { c.executed(s) },
+		OpenTimeout: cfg.OpenTimeout, SilenceMax: cfg.SilenceMax, StaleAfter: cfg.StaleAfter, RetryMin: cfg.RetryMin, RetryMax: cfg.RetryMax,
+		AsideFor: cfg.AsideFor, Wall: cfg.Wall, OpenEntries: cfg.OpenEntries, Metrics: c.set.cfg.Metrics, Logger: c.set.cfg.Logger, open: cfg.open}
+}
+
+// failed notes why the copy was left, and what has to be done before it is used again.
+func (c *Copy) failed(err error) {
+	c.note(func(st *CopyStatus) { st.Error = cut(err.Error()) })
+	if errors.Is(err, ErrCopyUnusable) || errors.Is(err, ErrForked) {
+		c.discarding = err
+	} else {
+		c.suspect = c.suspect || errors.Is(err, ErrReplica)
+	}
 }
 
 // rewritten says what becomes of a copy that its region does not go by: one that must be kept is,
@@ -272,6 +294,7 @@ func (c *Copy) open(ctx context.Context) (CopyReplica, error) {
 			return nil, fmt.Errorf("discard the copy of region %q: %w", c.region, err)
 		}
 		c.discarding, c.suspect, c.soundAt = nil, false, -1
+		c.size.Store(0)
 		c.rebuildIn = min(max(2*c.rebuildIn, c.set.cfg.RebuildMin), c.set.cfg.RebuildMax)
 		c.notBefore = time.Now().Add(c.rebuildIn)
 		c.rebuilt.Inc()
@@ -320,9 +343,13 @@ func (c *Copy) attach(replica CopyReplica, f *Follower, stop context.CancelCause
 		last = nil // following will find out
 	}
 	c.mu.Lock()
-	c.follower, c.stop, c.status.Open, c.status.Seal = f, stop, true, last
+	c.follower, c.stop, c.status.Open, c.status.Seal, c.doubted = f, stop, true, last, false
+	c.status.Size = replica.Size()
 	c.mu.Unlock()
 	c.advanced(replica, replica.Size())
+	if last != nil {
+		c.set.cfg.OnOpened(c.region)
+	}
 }
 
 // detach closes the replica once nobody reads it.
@@ -333,13 +360,16 @@ func (c *Copy) detach(replica CopyReplica) error {
 	err := replica.Close()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.status.Status = c.follower.Status()
+	if c.follower != nil {
+		c.status.Status = c.follower.Status()
+	}
 	c.follower, c.stop, c.status.Open, c.closeErr = nil, nil, false, err
 	return err
 }
 
 // advanced is told after each commit and each seal.
 func (c *Copy) advanced(replica CopyReplica, size int64) {
+	c.size.Store(size)
 	var voters []fsm.Voter
 	v, err := replica.View()
 	if err == nil {

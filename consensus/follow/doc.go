@@ -2,7 +2,7 @@
 // streams of /bizra/entries/1.0.0.
 //
 // [Serve] answers from any node of the region, voter or member, out of views on its state
-// machine: first what the follower lacks, then each entry and seal as soon as the node has
+// machine, and the region's own nodes also out of copies of other regions' ledgers: first what the follower lacks, then each entry and seal as soon as the node has
 // it ([Feed] says when). [Follower] takes them from one peer at a time, re-executes them
 // with its own replica, and goes to the next peer when one fails, falls silent, stays
 // behind or lies.
@@ -10,7 +10,8 @@
 // [Copies] keeps a copy of each other region's ledger on a voter: followers with
 // [Config.Foreign] set, whose replicas are opened, checked and, where they are of no use,
 // discarded and built anew. A copy doubts the region and not itself, and none of what goes
-// wrong with it ends the node.
+// wrong with it ends the node. Copies may stand by ([Copies.Attend]): they are then brought up now and
+// then, by fellow voters whose copies follow, and blame nobody.
 //
 // It promises:
 //   - A follower keeps only what its own replica makes of an entry, in order and without

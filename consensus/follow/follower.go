@@ -80,6 +80,7 @@ type Config struct {
 	Logger  *slog.Logger
 
 	open func(ctx context.Context, p peer.ID) (Stream, error) // over Host, but in tests in memory
+	once bool                                                 // Run returns with nil when a peer has no more; it blames nobody
 }
 
 func (c Config) withDefaults() Config {
@@ -219,6 +220,9 @@ func (f *Follower) Run(ctx context.Context) error {
 		return fmt.Errorf("follow: %w", err)
 	}
 	defer f.metrics.unregister(f.cfg.Metrics)
+	if f.cfg.once {
+		return f.runOnce(ctx)
+	}
 	for {
 		peers := f.peers()
 		p, wait := f.book.choose(peers, time.Now())

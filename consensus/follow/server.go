@@ -37,7 +37,9 @@ type ServerConfig struct {
 	Feed *Feed // advanced after each commit and each seal
 	// Age says since when this node may not know what its region committed: 0 for a voter
 	// that hears from its leader, [Follower.Age] for a member. Nil: always 0.
-	Age            func() time.Duration
+	Age func() time.Duration
+	// Copy gives the copy of another region's ledger, if there is one, for the nodes of this region. May be nil.
+	Copy           func(region string) (Source, bool)
 	StreamsMax     int           // at once; 256. Each holds up to 1 MiB
 	PerPeerMax     int           // of them, of one peer; 4
 	WriteTimeout   time.Duration // for one frame, of up to 256 KiB; 10 s
@@ -74,6 +76,38 @@ func (c ServerConfig) validate() error {
 		return fmt.Errorf("serve entries: WriteTimeout %v, RequestTimeout %v and HeartbeatEvery %v must be positive", c.WriteTimeout, c.RequestTimeout, c.HeartbeatEvery)
 	}
 	return nil
+}
+
+// Source is a ledger that is served.
+type Source struct {
+	Lend func(fn func(*fsm.View) error) error // a view on it as it is now
+	Feed *Feed
+	Age  func() time.Duration
+}
+
+// own is the ledger of the node's own region.
+func (c *ServerConfig) own() Source {
+	return Source{Feed: c.Feed, Age: c.Age, Lend: func(fn func(*fsm.View) error) error {
+		v, err := c.View()
+		if err != nil {
+			return err
+		}
+		return errors.Join(fn(v), v.Close())
+	}}
+}
+
+// source is the ledger that a peer asks for. That of another region is for those of this one: others
+// have it from its own nodes.
+func (srv *Server) source(from peer.ID, region string) (Source, error) {
+	if region == srv.cfg.Region {
+		return srv.cfg.own(), nil
+	}
+	if srv.cfg.Copy != nil && srv.cfg.Access != nil && srv.cfg.Access.RegionOf(from) == srv.cfg.Region {
+		if src, ok := srv.cfg.Copy(region); ok {
+			return src, nil
+		}
+	}
+	return Source{}, &refusal{refusedRegion, fmt.Sprintf("this node serves the ledger of region %q, and was asked for %q", srv.cfg.Region, region)}
 }
 
 func setInt(v *int, d int) {
@@ -148,7 +182,7 @@ func (srv *Server) Close() error {
 func (srv *Server) handle(ctx context.Context, from peer.ID, s Stream) error {
 	srv.metrics.open.Inc()
 	defer srv.metrics.open.Dec()
-	err := srv.stream(ctx, s)
+	err := srv.stream(ctx, from, s)
 	srv.metrics.ended.WithLabelValues(endReason(err)).Inc()
 	log := srv.cfg.Logger.Debug
 	if errors.Is(err, errSlowReader) || errors.Is(err, errChatter) {
@@ -180,7 +214,7 @@ func endReason(err error) string {
 	}
 }
 
-func (srv *Server) stream(ctx context.Context, s Stream) error {
+func (srv *Server) stream(ctx context.Context, from peer.ID, s Stream) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// A stream's reads and writes do not end with a context.
@@ -190,8 +224,9 @@ func (srv *Server) stream(ctx context.Context, s Stream) error {
 	if err != nil {
 		return srv.refuse(s, &frame{}, err)
 	}
-	if want.Region != srv.cfg.Region {
-		return srv.refuse(s, &frame{}, &refusal{refusedRegion, fmt.Sprintf("this node serves the ledger of region %q, and was asked for %q", srv.cfg.Region, want.Region)})
+	src, err := srv.source(from, want.Region)
+	if err != nil {
+		return srv.refuse(s, &frame{}, err)
 	}
 	left := make(chan struct{})
 	go func() {
@@ -203,7 +238,7 @@ func (srv *Server) stream(ctx context.Context, s Stream) error {
 		_ = s.CloseRead()
 		<-left
 	}()
-	err = srv.push(ctx, s, want)
+	err = srv.push(ctx, s, &src, want)
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, errSlowReader) {
 		return cause
 	}
@@ -245,7 +280,7 @@ func (srv *Server) refuse(s Stream, f *frame, err error) error {
 }
 
 // push sends what there is and then what comes.
-func (srv *Server) push(ctx context.Context, s Stream, want *requestBody) error {
+func (srv *Server) push(ctx context.Context, s Stream, src *Source, want *requestBody) error {
 	pos := position{next: want.From, seal: want.FromSeal, left: ledger.SizeMax, sealsFrom: want.SealsFrom}
 	if want.EntriesMax > 0 {
 		pos.left = want.EntriesMax
@@ -254,8 +289,8 @@ func (srv *Server) push(ctx context.Context, s Stream, want *requestBody) error 
 	defer beat.Stop()
 	due := true // a heartbeat: the first at once, so that the follower knows where it stands
 	for {
-		changed := srv.cfg.Feed.Changed() // before the view is opened, so that nothing is missed
-		f, err := srv.frame(&pos)
+		changed := src.Feed.Changed() // before the view is opened, so that nothing is missed
+		f, err := frameOf(src, &pos)
 		if err != nil {
 			return srv.refuse(s, f, err)
 		}
@@ -283,17 +318,17 @@ func (srv *Server) push(ctx context.Context, s Stream, want *requestBody) error 
 	}
 }
 
-// frame opens a view for one frame only: a slow follower must not hold on to old state.
-func (srv *Server) frame(pos *position) (*frame, error) {
-	v, err := srv.cfg.View()
+// frameOf opens a view for one frame only: a slow follower must not hold on to old state.
+func frameOf(src *Source, pos *position) (f *frame, err error) {
+	var no error // a refusal goes to the follower, and is no fault of the view
+	err = src.Lend(func(v *fsm.View) error {
+		f, no = nextFrame(v, src.Age(), pos)
+		return nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("serve entries: %w", err)
+		return nil, fmt.Errorf("serve entries: %w", errors.Join(no, err))
 	}
-	f, err := nextFrame(v, srv.cfg.Age(), pos)
-	if closeErr := v.Close(); closeErr != nil {
-		return nil, errors.Join(err, closeErr)
-	}
-	return f, err
+	return f, no
 }
 
 func (srv *Server) write(s Stream, f *frame) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/ledger"
 	"github.com/bizra/bizra/p2p"
 )
 
@@ -49,16 +51,24 @@ func (f *Follower) request() *requestBody {
 	if f.cfg.Foreign {
 		b.FromSeal, b.SealsFrom = 0, max(f.at.size, f.at.sealedSize+1)
 	}
+	if f.cfg.once {
+		b.EntriesMax = ledger.SizeMax // the stream ends when there is no more
+	}
 	return b
 }
 
 // take brings the replica forward by the frames that arrive.
 func (f *Follower) take(ctx context.Context, p peer.ID, frames <-chan arrival) error {
+	var says int64 // entries that the peer had, by its last frame
 	for first := true; ; first = false {
 		a := <-frames
 		if a.err != nil {
+			if f.cfg.once && !first && errors.Is(a.err, io.EOF) && f.at.size == says {
+				return errCaughtUp
+			}
 			return a.err
 		}
+		says = a.frame.Size
 		if first {
 			f.greet(p, a.frame)
 		}
@@ -67,6 +77,9 @@ func (f *Follower) take(ctx context.Context, p peer.ID, frames <-chan arrival) e
 		}
 		if err := f.takeUp(ctx, p, &a); err != nil {
 			return err
+		}
+		if f.cfg.once && a.frame.Kind == frameHeartbeat {
+			return errCaughtUp
 		}
 	}
 }
@@ -160,7 +173,7 @@ func (f *Follower) heartbeat(fr *frame) error {
 		return outOfOrder("heartbeat with %d entries and %d seals, of which %d and %d were sent", fr.Size, fr.Seals, f.at.size, f.at.seals)
 	}
 	age := time.Duration(fr.AgeMillis) * time.Millisecond
-	if age > f.cfg.StaleAfter && len(f.peers()) > 1 {
+	if !f.cfg.once && age > f.cfg.StaleAfter && len(f.peers()) > 1 {
 		return &fault{reason: leftStale, err: fmt.Errorf("%w: since %v", errStale, age)}
 	}
 	return nil
