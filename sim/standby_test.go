@@ -15,7 +15,7 @@ func TestAVoterThatStoodByTakesOver(t *testing.T) {
 		names := w.Regions()
 		standing := func() (standing, following int) {
 			for _, n := range w.All() {
-				st, err := n.running.Status()
+				st, err := n.Running().Status()
 				if err != nil {
 					t.Fatal(err)
 				}

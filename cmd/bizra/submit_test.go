@@ -217,7 +217,7 @@ func TestSubmitWaits(t *testing.T) {
 	for finality, c := range map[string]struct {
 		asked  int32 // at least
 		failed string
-	}{client.FinalityAttested: {2, ""}, client.FinalityCommitted: {1, "not attested within 50ms: 2 seals wait for 2 votes each, and of [b c] votes are missing"}} {
+	}{client.FinalityAttested: {2, ""}, client.FinalityCommitted: {1, "not attested within 1s: 2 seals wait for 2 votes each, and of [b c] votes are missing"}} {
 		var in, out bytes.Buffer
 		for i := range proofs {
 			fmt.Fprintln(&in, open(fmt.Sprint("s", i)))
@@ -225,7 +225,7 @@ func TestSubmitWaits(t *testing.T) {
 		s := newTestSubmission(&recorder{indexed: true}, &out)
 		var asked *atomic.Int32
 		s.region, asked = attester(t, finality)
-		s.until = &waiting{finality: client.FinalityAttested, timeout: 50 * time.Millisecond}
+		s.until = &waiting{finality: client.FinalityAttested, timeout: time.Second}
 		if finality == client.FinalityAttested {
 			s.until.timeout = time.Minute
 		}
