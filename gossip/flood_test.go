@@ -18,8 +18,9 @@ func TestAFloodOfValidMessagesMutesNobodyHonest(t *testing.T) {
 			}
 		})
 		t.Run(topic.String()+", undefended", func(t *testing.T) {
-			if muted, got := flood(t, topic, true); muted == 0 || got != 0 {
-				t.Errorf("%d honest nodes mute the victim, %d of 2 hear it: the test shows nothing", muted, got)
+			// Who is not in the victim's mesh may still hear it, and pass on what it says.
+			if muted, _ := flood(t, topic, true); muted < 2 {
+				t.Errorf("%d of 4 honest nodes think badly of the victim: the test shows nothing", muted)
 			}
 		})
 	}

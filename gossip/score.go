@@ -20,7 +20,8 @@ const (
 	timeInMeshQuantum = time.Minute
 	timeInMeshCap     = 10
 
-	meshDegree      = 6
+	meshDegree      = 4   // a copy more a message and node for each; hops are a millisecond long, and what is lost is pulled
+	meshLazy        = 2   // peers outside of the mesh to whom a node tells each heartbeat what there is
 	firstWorth      = 1.0 // what delivering its share first is worth
 	firstCapShares  = 3   // at most this many shares count
 	firstDecayTicks = 100 // seconds until a first delivery is forgotten
@@ -80,7 +81,8 @@ func (c *Config) topicScore(k Kind) *pubsub.TopicScoreParams {
 // of peers, which keys and the federation document make needless.
 func (c *Config) meshParams() pubsub.GossipSubParams {
 	p := pubsub.DefaultGossipSubParams()
-	p.D, p.Dlo, p.Dhi, p.Dout, p.Dscore = meshDegree, 5, 12, 2, 4
+	p.D, p.Dlo, p.Dhi, p.Dout, p.Dscore = meshDegree, 3, 8, 1, 2
+	p.Dlazy = meshLazy
 	p.HeartbeatInterval = c.Heartbeat
 	p.MaxIHaveLength, p.MaxIHaveMessages = ihaveLengthMax, ihaveMessagesMax
 	p.Connectors, p.MaxPendingConnections = 0, 1

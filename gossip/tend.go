@@ -56,6 +56,9 @@ func (r *Router) sample() {
 	r.standings.before, r.standings.last = r.standings.last, distinct
 	for p, s := range r.standings.byPeer {
 		for o, n := range s.bad {
+			if n == 0 {
+				continue
+			}
 			r.metrics.offences.WithLabelValues(offence(o).String()).Add(n)
 		}
 		if s.sample(now, float64(heard), &r.cfg) {

@@ -22,6 +22,8 @@ const (
 	// evidenceFor is longer: whoever missed it votes on for a liar.
 	evidenceFor = 10 * time.Minute
 	patternFor  = 10 * time.Minute
+	// memberHeartbeat is how often a member tends its meshes, most of what gossip costs it at rest.
+	memberHeartbeat = 2 * time.Second
 	// sharedMax bounds the committed patterns that wait to be shared.
 	sharedMax = 256
 )
@@ -39,7 +41,8 @@ func (n *Node) startGossip(context.Context) (err error) {
 	doc := n.Document()
 	cfg := gossip.Config{Federation: doc.Name, Regions: len(doc.Regions), LocalOnly: n.localOnly, Metrics: n.registry, Logger: n.log}
 	if !n.home.Votes() {
-		cfg.ValidateWorkers = 1 // it hears of certificates, some a second, and of little else
+		// It hears of certificates, some a second, and of little else.
+		cfg.ValidateWorkers, cfg.Heartbeat = 1, memberHeartbeat
 	}
 	n.hears.router, err = gossip.New(n.host, n.access, cfg)
 	if err != nil {

@@ -35,7 +35,7 @@ type KeeperConfig struct {
 	// whoever dialled; 2, and of more than 33 regions 1, at most 16. -1: to none. Members hold none.
 	ForeignPerRegion int
 
-	TickEvery     time.Duration // how often it looks what is to be done; 1 s
+	TickEvery     time.Duration // how often it looks at most what is to be done, unless something happens; 1 s
 	ExchangeEvery time.Duration // between peer exchanges with one connected node drawn at random; 30 s, up to 4 min while they bring nothing
 	PingEvery     time.Duration // 30 s
 	PingTimeout   time.Duration // 5 s
@@ -275,14 +275,14 @@ func (k *Keeper) run() {
 			k.cfg.Logger.Debug("remembered invitation no longer holds", "peer", id, "error", err)
 		}
 	}
-	tick := time.NewTicker(k.cfg.TickEvery)
+	tick := time.NewTimer(k.cfg.TickEvery)
 	defer tick.Stop()
 	exchange := time.NewTimer(k.cfg.ExchangeEvery)
 	defer exchange.Stop()
 	var saved, asked time.Time
 	idle := 0 // exchanges in a row that brought nothing
 	for due := false; ; {
-		k.tend()
+		tick.Reset(k.tend())
 		// At once where that may be: a region whose nodes are all killed soon after they met
 		// finds itself again by what is in their books.
 		if time.Since(saved) >= k.cfg.SaveEvery && k.save() {
@@ -323,8 +323,8 @@ func (k *Keeper) save() (wrote bool) {
 	return wrote
 }
 
-// tend starts the dials, greetings and pings that are due.
-func (k *Keeper) tend() {
+// tend starts the dials, greetings and pings that are due, and says how long nothing else will be.
+func (k *Keeper) tend() time.Duration {
 	now := time.Now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -334,6 +334,7 @@ func (k *Keeper) tend() {
 			k.peers[id] = &keptPeer{}
 		}
 	}
+	due := now.Add(outlookFor)
 	for id, kp := range k.peers {
 		keep, known := wanted[id]
 		if keep != kp.kept {
@@ -350,16 +351,27 @@ func (k *Keeper) tend() {
 		case !keep: // of a candidate it is remembered how its dials went
 		case kp.busy:
 		case !k.net.connected(id):
-			if !now.Before(kp.next) {
+			if due = earlier(due, kp.next); !now.Before(kp.next) {
 				k.start(id, kp, k.dials, k.dial)
 			}
 		case !kp.greeted && !now.Before(kp.nextGreet):
+			due = now
 			k.start(id, kp, k.talks, k.greet)
 		case now.Sub(kp.pinged) >= k.cfg.PingEvery:
 			kp.pinged = now
 			k.start(id, kp, k.talks, k.ping)
+		default:
+			due = earlier(due, kp.pinged.Add(k.cfg.PingEvery))
 		}
 	}
+	return max(due.Sub(now), k.cfg.TickEvery)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // start runs work on a peer if there is a place for it; else it is due at the next tick. Under mu.
