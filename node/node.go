@@ -163,7 +163,8 @@ func (n *Node) learnDocument(ctx context.Context) error {
 }
 
 func (n *Node) startKeeper(context.Context) (err error) {
-	n.keeper, err = p2p.NewKeeper(n.host, n.access, p2p.KeeperConfig{BookPath: n.cfg.Ground.BookPath(n.home), Bootstrap: n.cfg.Join, Invitation: n.home.Invitation})
+	n.keeper, err = p2p.NewKeeper(n.host, n.access, p2p.KeeperConfig{BookPath: n.cfg.Ground.BookPath(n.home), Bootstrap: n.cfg.Join, Invitation: n.home.Invitation,
+		StandsBy: n.standsBy})
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,9 @@ type KeeperConfig struct {
 	// ForeignPerRegion is to how many voters of each other region a voter holds connections,
 	// whoever dialled; 2, and of more than 33 regions 1, at most 16. -1: to none. Members hold none.
 	ForeignPerRegion int
+	// StandsBy says that this voter need not reach every other region now, since another of its own
+	// does: it then holds a connection to each of four of them. It is asked often. Nil: never.
+	StandsBy func() bool
 
 	TickEvery     time.Duration // how often it looks at most what is to be done, unless something happens; 1 s
 	ExchangeEvery time.Duration // between peer exchanges with one connected node drawn at random; 30 s, up to 4 min while they bring nothing
@@ -51,6 +54,9 @@ func (c KeeperConfig) withDefaults() KeeperConfig {
 		if *v == 0 {
 			*v = d
 		}
+	}
+	if c.StandsBy == nil {
+		c.StandsBy = func() bool { return false }
 	}
 	set(&c.TickEvery, time.Second)
 	set(&c.ExchangeEvery, 30*time.Second)

@@ -17,6 +17,7 @@ const (
 	foreignFew         = 1  // where there are many regions,
 	foreignManyRegions = 33 // which is more than so many
 	foreignMax         = 16
+	foreignStandingBy  = 4 // other regions to which a voter holds a connection each that stands by
 
 	// outlookFor is how long a keeper goes by what it worked out of the document, Raft and the book.
 	outlookFor = 5 * time.Second
@@ -26,6 +27,7 @@ const (
 type outlook struct {
 	at      time.Time
 	votes   bool      // this node does
+	stands  bool      // by: another voter of its region reaches the other regions
 	voters  []peer.ID // of the own region but this node, in the order in which it turns to them
 	members []peer.ID // that are wanted
 	foreign [][]peer.ID
@@ -34,17 +36,23 @@ type outlook struct {
 // outlook gives what holds now, worked out anew if it is old or something was learned since.
 // Under mu.
 func (k *Keeper) outlookAt(now time.Time) *outlook {
-	if o := k.seen; o != nil && !k.stale.Swap(false) && now.Sub(o.at) < outlookFor {
+	stands := k.cfg.StandsBy()
+	if o := k.seen; o != nil && !k.stale.Swap(false) && now.Sub(o.at) < outlookFor && o.stands == stands {
 		return o
 	}
 	own := k.ownVoters()
 	self := k.net.self()
-	o := &outlook{at: now, votes: slices.Contains(own, self)}
+	o := &outlook{at: now, votes: slices.Contains(own, self), stands: stands}
 	members := k.members(o.votes)
 	o.members = ring(self, members)
 	o.voters = byHash(self, slices.DeleteFunc(slices.Clone(own), func(p peer.ID) bool { return p == self }))
 	if o.votes && k.cfg.ForeignPerRegion > -1 {
-		for _, region := range k.access.ForeignRegions() {
+		regions := k.access.ForeignRegions()
+		if stands && len(regions) > foreignStandingBy {
+			// As good as random from node to node, so that some voter of a region is reached by some of each.
+			regions = byHash(self, regions)[:foreignStandingBy]
+		}
+		for _, region := range regions {
 			o.foreign = append(o.foreign, k.ranked(region, own))
 		}
 	}
@@ -97,15 +105,16 @@ func ring(self peer.ID, members []peer.ID) []peer.ID {
 
 // byHash orders peers by a hash over both ends (rendezvous hashing): as good as random from node
 // to node, and the same at this node as long as they are the same.
-func byHash(self peer.ID, ids []peer.ID) []peer.ID {
-	weights := make(map[peer.ID]uint64, len(ids))
+func byHash[T ~string](self peer.ID, ids []T) []T {
+	weights := make(map[T]uint64, len(ids))
 	for _, p := range ids {
 		h := fnv.New64a()
-		_, _ = h.Write([]byte(self))
 		_, _ = h.Write([]byte(p))
-		weights[p] = h.Sum64()
+		_, _ = h.Write([]byte(self))
+		x := h.Sum64() // of which the last bytes move the high bits little
+		weights[p] = (x ^ x>>33) * 0xff51afd7ed558ccd
 	}
-	slices.SortStableFunc(ids, func(x, y peer.ID) int { return cmp.Compare(weights[x], weights[y]) })
+	slices.SortStableFunc(ids, func(x, y T) int { return cmp.Compare(weights[x], weights[y]) })
 	return ids
 }
 
@@ -144,6 +153,8 @@ func (k *Keeper) reachesOut() bool {
 // foreignWanted is how many connections to each other region are.
 func (k *Keeper) foreignWanted(o *outlook) int {
 	switch {
+	case o.stands:
+		return foreignFew
 	case k.cfg.ForeignPerRegion != 0:
 		return k.cfg.ForeignPerRegion
 	case len(o.foreign) > foreignManyRegions:
