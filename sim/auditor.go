@@ -27,6 +27,8 @@ type Auditor struct {
 	sessions      *sessions
 	bounds        *bounds
 	progress      *progress
+	equality      *equality
+	conservation  *conservation
 
 	mu         sync.Mutex
 	violations []*Violation
@@ -48,17 +50,23 @@ func newAuditor(w *World) *Auditor {
 	a.reexecution = &reexecution{replicas: map[string]*fsm.Machine{}}
 	a.bundles, a.sessions, a.bounds, a.progress = &bundles{}, &sessions{of: map[string]*sessionHistory{}}, &bounds{}, &progress{}
 	a.bounds.look = a.bounds.measure
+	a.equality, a.conservation = &equality{look: settled}, &conservation{look: holdings}
 	for p, name := range map[*promise]string{&a.survival.promise: InvariantSurvival, &a.states.promise: InvariantStates,
 		&a.contradiction.promise: InvariantContradiction, &a.reexecution.promise: InvariantReexecution, &a.bundles.promise: InvariantBundles,
-		&a.sessions.promise: InvariantSessions, &a.bounds.promise: InvariantBounds, &a.progress.promise: InvariantProgress} {
+		&a.sessions.promise: InvariantSessions, &a.bounds.promise: InvariantBounds, &a.progress.promise: InvariantProgress,
+		&a.equality.promise: InvariantGini, &a.conservation.promise: InvariantCredits} {
 		p.name, p.auditor = name, a
 	}
 	return a
 }
 
-// Invariants are what is held against the nodes, in the order of [Invariants].
+// Invariants are what is held against the nodes, in the order of [Invariants]. Those of markets count where there is one.
 func (a *Auditor) Invariants() []Invariant {
-	return []Invariant{a.survival, a.states, a.contradiction, a.reexecution, a.bundles, a.sessions, a.bounds, a.progress}
+	all := []Invariant{a.survival, a.states, a.contradiction, a.reexecution, a.bundles, a.sessions, a.bounds, a.progress}
+	if a.world.markets() {
+		all = append(all, a.equality, a.conservation)
+	}
+	return all
 }
 
 func (a *Auditor) watch(n *Node) node.Watch {

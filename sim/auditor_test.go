@@ -104,6 +104,18 @@ func TestTheAuditorFinds(t *testing.T) {
 			grown.queueBytes = w.net.QueueBytesMax() + 1
 			w.Auditor.bounds.look = func() size { return grown }
 		}},
+		{"an epoch that leaves too much to one", InvariantGini, "leave a Gini of 0.350001", func(_ *testing.T, w *World, _ *fsm.Seal) {
+			w.Auditor.equality.look = func(*fsm.View) ([]fsm.SettledEpoch, error) {
+				return []fsm.SettledEpoch{{Epoch: fsm.Epoch{Number: 1, GiniAfter: 350_001}}}, nil
+			}
+		}},
+		{"credits out of nowhere", InvariantCredits, "where there are 1000000000000", func(_ *testing.T, w *World, _ *fsm.Seal) {
+			w.Auditor.conservation.look = func(v *fsm.View) (held, error) {
+				h, err := holdings(v)
+				h.balances++
+				return h, err
+			}
+		}},
 		{"a region that is attested no more", InvariantProgress, "after all was healed", func(t *testing.T, w *World, _ *fsm.Seal) {
 			last := w.submit(t, "a", 1)
 			w.CutOff("a", true) // and nobody heals it
@@ -118,7 +130,11 @@ func TestTheAuditorFinds(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
 			synctest.Test(t, func(t *testing.T) {
-				w, err := New(context.Background(), Config{Dir: dir, Voters: 1, Seed: 7})
+				cfg := Config{Dir: dir, Voters: 1, Seed: 7}
+				if c.invariant == InvariantGini || c.invariant == InvariantCredits {
+					cfg.Change = Markets
+				}
+				w, err := New(context.Background(), cfg)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -18,12 +18,16 @@ const (
 	InvariantSessions      = "a session's history is one line per head"
 	InvariantBounds        = "memory and queues bounded"
 	InvariantProgress      = "progress once healed"
+
+	// Of worlds in which a region has a market.
+	InvariantGini    = "Gini within its limit after each epoch"
+	InvariantCredits = "credits conserved"
 )
 
 // Invariants lists them all.
 func Invariants() []string {
 	return []string{InvariantSurvival, InvariantStates, InvariantContradiction, InvariantReexecution, InvariantBundles, InvariantSessions,
-		InvariantBounds, InvariantProgress}
+		InvariantBounds, InvariantProgress, InvariantGini, InvariantCredits}
 }
 
 // Invariant is a promise that an [Auditor] holds the nodes of a world to.

@@ -54,14 +54,54 @@ func (w *World) open(ctx context.Context, n *Node, session string, change ...fun
 	return outcomes[0], nil
 }
 
-// opening signs the proof that opens a session.
-func (w *World) opening(region, session string, change ...func(*pci.Draft)) []byte {
+// agent is who signs for a region.
+func (w *World) agent(region string) *testfed.Signer {
 	agent := w.agents[region]
 	if agent == nil {
 		agent = w.Fed.Agent("agent-of-"+region, 0)
 		agent.Key = testfed.Key(w.cfg.draw("agent-of-" + region))
 		w.agents[region] = agent
 	}
+	return agent
+}
+
+// enrol has operators register the regions' agents where agents do not register themselves.
+func (w *World) enrol(ctx context.Context) error {
+	if w.Fed.Document.Constitution.Limits.OpenRegistration {
+		return nil
+	}
+	for _, region := range w.names {
+		operator := w.Fed.Operator(region, time.Now().UnixMilli())
+		if err := w.hand(ctx, region, operator.Register(region, w.agent(region))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hand gives a proof to a region's first voter, and takes no refusal.
+func (w *World) hand(ctx context.Context, region string, proof *pci.Envelope) error {
+	outcomes, err := w.Voters(region)[0].Running().Submit(ctx, [][]byte{proof.Canonical()})
+	switch {
+	case err != nil:
+		return fmt.Errorf("sim: submit %s to %s: %w", proof.Payload.Action, region, err)
+	case outcomes[0].Reject != nil:
+		return fmt.Errorf("sim: submit %s to %s: %w", proof.Payload.Action, region, outcomes[0].Reject)
+	case !outcomes[0].Receipt.Accepted():
+		return fmt.Errorf("sim: submit %s to %s: refused: %v: %s", proof.Payload.Action, region, outcomes[0].Receipt.Code, outcomes[0].Receipt.Message())
+	}
+	return nil
+}
+
+// Markets is a [Config.Change] that gives every region a market, and so has operators register the agents.
+func Markets(d *federation.Document) {
+	d.Constitution.Limits.OpenRegistration = false
+	testfed.Market(d)
+}
+
+// opening signs the proof that opens a session.
+func (w *World) opening(region, session string, change ...func(*pci.Draft)) []byte {
+	agent := w.agent(region)
 	agent.NowMillis = time.Now().UnixMilli()
 	return agent.Sign("session.open", map[string]any{"region": region, "session": session}, "", change...).Canonical()
 }

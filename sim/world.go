@@ -88,6 +88,9 @@ func New(ctx context.Context, cfg Config) (w *World, err error) {
 		cfg.started()
 	}
 	err = w.Await(ctx, "every region to be founded and its nodes to be ready", w.ready)
+	if err == nil {
+		err = w.enrol(ctx)
+	}
 	return w, err
 }
 
