@@ -189,7 +189,7 @@ func writeVerdict(w io.Writer, v *gate.Verdict, shown *shownVerdict, claims gate
 	}
 	switch {
 	case !gate.Ruled(v.Action):
-		b.WriteString("rules        are asked about actions of sessions only\n")
+		b.WriteString("rules        are asked about actions of sessions and in the market only\n")
 	case len(v.Rules.Holding) == 0:
 		b.WriteString("rules        none holds\n")
 	}

@@ -141,4 +141,6 @@ func denial(v constitution.Verdict) []fate.Denial {
 func Scored(action string) bool { return action == fsm.ActionSessionTransition }
 
 // Ruled reports whether the deny rules are asked about an action.
-func Ruled(action string) bool { return strings.HasPrefix(action, "session.") }
+func Ruled(action string) bool {
+	return strings.HasPrefix(action, "session.") || strings.HasPrefix(action, "market.")
+}
