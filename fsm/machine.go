@@ -345,11 +345,9 @@ func (m *Machine) commit() error {
 	if _, err := m.fold(); err != nil {
 		return err
 	}
-	writes = m.txn.Writes()
-	if err := m.st.Commit(writes); err != nil {
+	if err := m.st.Commit(m.txn.Writes()); err != nil {
 		return fmt.Errorf("commit to the store: %w", err)
 	}
-	m.hot.committed(writes)
 	m.txn.Reset()
 	return nil
 }
