@@ -50,6 +50,7 @@ Exit codes: 0 every epoch kept the limit and credits were conserved, 1 not, or i
 	f.Float64Var(&s.cfg.Names, "names", 0.2, "names of an attacker that has many, as a share of the owners")
 	f.Float64Var(&s.cfg.Scarcity, "scarcity", 1.25, "mean demand as a share of the units that there are")
 	f.Float64Var(&s.cfg.Surge, "surge", 3, "by how much demand is multiplied for six hours in the middle")
+	f.BoolVar(&s.cfg.KeepLots, "keep-lots", false, "honest owners keep licences that are far too large for them, instead of giving them back")
 	f.BoolVar(&s.json, "json", false, "print JSON")
 	f.StringVar(&s.html, "html", "bizra-sim-market.html", "`file` of the page with plots; empty: none")
 	return c

@@ -62,6 +62,9 @@ type Config struct {
 	Scarcity float64
 	// Surge is by how much demand is multiplied for the six hours in the middle of the run. 0: 3.
 	Surge float64
+	// KeepLots has honest owners keep licences that are far larger than what they want, instead of giving them back and
+	// obtaining a part anew.
+	KeepLots bool
 }
 
 func (c Config) withDefaults() Config {

@@ -71,7 +71,7 @@ func honest(w *world, o *owner) error {
 	spare := units - o.wants
 	for i := range licences {
 		l := &licences[i]
-		if l.Quantity > unitsOfOffer && l.Quantity > tooLarge*o.wants { // it cannot be taken apart, but be had again in part
+		if !w.cfg.KeepLots && l.Quantity > unitsOfOffer && l.Quantity > tooLarge*o.wants { // it cannot be taken apart, but be had again in part
 			if _, _, err := w.step(o, market.Release{Licence: l.Number}); err != nil {
 				return err
 			}
