@@ -14,14 +14,16 @@ import (
 )
 
 // standIn takes the place of the Makefile in the tour of the README: the program is built already.
-const standIn = "build:\n\tmkdir -p bin && cp $(BIZRA_BUILT) bin/bizra\n"
+const standIn = "build:\n\tmkdir -p bin && cp $(BIZRA_BUILT) bin/bizra && cp $(HOOK_BUILT) bin/bizra-hook\n"
 
+// TestReadmeTour runs the tours of the documents, one after the other: both name the port that `bizra dev` takes.
 func TestReadmeTour(t *testing.T) {
 	root, err := proctest.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
 	runTour(t, filepath.Join(root, "README.md"), 8)
+	runTour(t, filepath.Join(root, "docs", "hooks.md"), 15)
 }
 
 // runTour runs the commands of a document, and fails unless there were some.
@@ -47,7 +49,7 @@ func runTour(t *testing.T, path string, commandsMin int) {
 		t.Fatal(err)
 	}
 	var log strings.Builder
-	err = tour.Run(t.Context(), blocks, tour.Config{Dir: dir, Log: &log, Env: []string{"BIZRA_BUILT=" + built.bizra, "BIZRA_NODE=", "TERM=dumb", "MAKEFLAGS="}})
+	err = tour.Run(t.Context(), blocks, tour.Config{Dir: dir, Log: &log, Env: []string{"BIZRA_BUILT=" + built.bizra, "HOOK_BUILT=" + built.hook, "BIZRA_NODE=", "TERM=dumb", "MAKEFLAGS="}})
 	if err != nil {
 		t.Errorf("%s: %v\nwhat was run:\n%s", path, err, log.String())
 	}

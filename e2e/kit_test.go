@@ -18,7 +18,7 @@ import (
 )
 
 // built are the programs that the tests run, built once.
-var built struct{ bizra, demo string }
+var built struct{ bizra, demo, hook string }
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m)) //nolint:forbidigo // TestMain has nobody to return an error to
@@ -32,6 +32,9 @@ func run(m *testing.M) int {
 	}
 	if err == nil {
 		built.demo, err = proctest.Build(dir, "./deploy/demo")
+	}
+	if err == nil {
+		built.hook, err = proctest.Build(dir, "./cmd/bizra-hook")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

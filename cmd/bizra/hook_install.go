@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bizra/bizra/client"
+	"github.com/bizra/bizra/fsm/constitution"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/hook"
 	"github.com/bizra/bizra/pci"
@@ -196,12 +196,8 @@ func (d *installed) register(ctx context.Context, cmd *cobra.Command, h *hook.Ho
 
 // opensRegistration reports whether the first accepted proof of an agent registers it.
 func opensRegistration(p *client.Policy) bool {
-	var law struct {
-		Limits struct {
-			Open bool `json:"open_registration"`
-		} `json:"limits"`
-	}
-	return json.Unmarshal(p.Constitution, &law) == nil && law.Limits.Open
+	law, err := constitution.ParseCanonical(p.Constitution)
+	return err == nil && law.Limits.OpenRegistration
 }
 
 func (d installed) writeTo(w io.Writer) error {

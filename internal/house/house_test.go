@@ -292,7 +292,7 @@ func TestSecurityNamesTests(t *testing.T) {
 
 // TestEveryDecoderIsFuzzed holds the table in docs/security.md to the tree.
 func TestEveryDecoderIsFuzzed(t *testing.T) {
-	folders := []string{"api", "client", "cmd/bizra", "consensus", "fsm", "gossip", "node", "p2p", "pci"}
+	folders := []string{"api", "client", "cmd/bizra", "consensus", "fsm", "gossip", "hook", "node", "p2p", "pci"}
 	findings, err := Decoders(repository, "docs/security.md", folders)
 	noFindings(t, findings, err)
 	root := t.TempDir()
