@@ -10,6 +10,10 @@
 // The types of this package are also the interface's wire format, version 1, and
 // package api answers with them. A client takes members that it does not know.
 //
+// [Client.Judge] asks beforehand how a proof would fare. Beside this package are bundle, which
+// checks bundles offline, audit, which executes a whole ledger again, and judge, which judges a
+// proof without a node; they are apart, since they need the state machine, and this does not.
+//
 // What the client does not do: it does not believe less than the node says. Receipts
 // and heads are the node's word until an inclusion proof ([Inclusion.Verify]) and a
 // certificate say the same.

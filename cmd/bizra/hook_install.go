@@ -134,6 +134,7 @@ func runHookInstall(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
+	was, werr := hook.Open(s.Home)
 	h, err := hook.Create(s.Home, cfg)
 	if err != nil {
 		return err
@@ -146,6 +147,10 @@ func runHookInstall(cmd *cobra.Command, _ []string) error {
 	ctx, cancel := patiently(cmd, installWithin)
 	defer cancel()
 	if err := done.register(ctx, cmd, h); err != nil {
+		if werr == nil { // what worked goes on as it was
+			_, werr = hook.Create(s.Home, was.Config)
+			err = errors.Join(err, werr)
+		}
 		return err
 	}
 	if err := s.Install(); err != nil {
