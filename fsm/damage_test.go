@@ -1,6 +1,7 @@
 package fsm_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"testing"
 
@@ -170,4 +171,75 @@ func readAll(m *fsm.Machine) {
 	}
 	_, _ = m.ProveState(fsm.SessionKey("s"))
 	_, _ = m.ProveCertified(fsm.SessionKey("s"))
+}
+
+// TestDamagedIndexGivesNoReceipt: where the index by digest names another entry, of a proof or of none, nobody is given that
+// entry's receipt for his own proof.
+func TestDamagedIndexGivesNoReceipt(t *testing.T) {
+	_, records := everyRecord(t)
+	whole := store.NewMemory()
+	if err := whole.Commit(records); err != nil {
+		t.Fatal(err)
+	}
+	receipts := func(st store.Store) (list map[[32]byte]fsm.Receipt, failed int) {
+		m, err := fsm.Open(st, fsm.Config{Region: "a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		v, err := m.View()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+		list = map[[32]byte]fsm.Receipt{}
+		for i := range m.Size() {
+			e, err := v.Entry(i)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Envelope == nil {
+				continue
+			}
+			digest := e.Envelope.Digest()
+			r, err := v.Receipt(digest)
+			if err != nil {
+				failed++
+				continue
+			}
+			list[digest] = r
+		}
+		return list, failed
+	}
+	want, failed := receipts(whole)
+	if failed > 0 || len(want) < 8 {
+		t.Fatalf("%d receipts, %d failed", len(want), failed)
+	}
+	tried := 0
+	for i := range records {
+		digest, found := [32]byte{}, len(records[i].Key) == 1+32
+		if found {
+			digest = [32]byte(records[i].Key[1:])
+			_, found = want[digest]
+		}
+		if !found {
+			continue
+		}
+		for n := range 4 {
+			damaged := append([]store.Write(nil), records...)
+			damaged[i].Value = binary.BigEndian.AppendUint64(nil, uint64(n)*5) // the genesis, and others
+			st := store.NewMemory()
+			if err := st.Commit(damaged); err != nil {
+				t.Fatal(err)
+			}
+			got, failed := receipts(st)
+			if r, ok := got[digest]; ok && r.Index != want[digest].Index || !ok && failed != 1 {
+				t.Errorf("index %d: receipt of entry %d, was of %d; %d failed", 5*n, r.Index, want[digest].Index, failed)
+			}
+			tried++
+		}
+	}
+	if tried < 32 {
+		t.Errorf("%d tried: the test does not test", tried)
+	}
 }

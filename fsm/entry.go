@@ -112,6 +112,14 @@ func (e *Entry) leaf(data []byte) ledger.Appended {
 	return ledger.Appended{Data: data, Digest: &digest, EnvelopeID: e.Envelope.EnvelopeID}
 }
 
+// receiptFor is the receipt of an entry that an index named, which a damaged disk may have name any.
+func (e *Entry) receiptFor(law *constitution.Constitution) (Receipt, error) {
+	if e.Envelope == nil {
+		return Receipt{}, fmt.Errorf("%w: entry %d is named as a proof's and holds none", ErrDiverged, e.Index)
+	}
+	return e.receipt(law), nil
+}
+
 // receipt is what the entry tells the sender of its proof. Of the constitution, nil if none is at
 // hand, it takes the message of a rule that denied, if that is the one that denied.
 func (e *Entry) receipt(law *constitution.Constitution) Receipt {

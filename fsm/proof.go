@@ -177,7 +177,11 @@ func receiptOf(g store.Getter, digest [32]byte, law *constitution.Constitution) 
 	if err != nil {
 		return Receipt{}, false, err
 	}
-	return e.receipt(law), true, nil
+	r, err := e.receiptFor(law)
+	if err == nil && r.Digest != digest {
+		err = fmt.Errorf("%w: entry %d is found under the digest of a proof that it does not hold", ErrDiverged, index)
+	}
+	return r, err == nil, err
 }
 
 // sender is who signed a proof, as the state knows it.

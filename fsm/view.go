@@ -116,7 +116,7 @@ func (v *View) ReceiptByEnvelopeID(id string) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	return e.receipt(v.law()), nil
+	return e.receiptFor(v.law())
 }
 
 // Entry decodes the entry at an index.
