@@ -32,9 +32,9 @@ TOOL := $(GO) tool -modfile=tools/go.mod
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
 	@echo
-	@echo "  Set on the command line: TEST_TIMEOUT FUZZTIME BENCH BENCH_PACKAGES BENCH_COUNT BENCH_BASE RACE_PACKAGES COVER_MIN MODEL_CASES FAULTS GROWTH"
+	@echo "  Set on the command line: TEST_TIMEOUT FUZZTIME BENCH BENCH_PACKAGES BENCH_COUNT BENCH_BASE RACE_PACKAGES COVER_MIN MODEL_CASES FAULTS GROWTH BENCH_ETCD_FLAGS"
 
 .PHONY: build
 build: ## Build the programs into bin/
@@ -44,6 +44,7 @@ build: ## Build the programs into bin/
 .PHONY: test
 test: ## Run every test
 	$(GO) test -timeout $(TEST_TIMEOUT) ./...
+	$(GO) test -C bench -timeout $(TEST_TIMEOUT) ./...
 
 .PHONY: soak
 soak: ## What tries longer than `make test` to break the promises: some 25 minutes (needs strace)
@@ -65,6 +66,7 @@ race: ## Run the tests of what is concurrent under the race detector (needs a C 
 .PHONY: lint
 lint: ## Run golangci-lint and the determinism analyzer
 	$(TOOL) golangci-lint run ./...
+	cd bench && $(GO) tool -modfile=../tools/go.mod golangci-lint run ./...
 	$(GO) run ./internal/detlint/cmd/detlint ./fsm/... ./pci/...
 
 .PHONY: fmt
@@ -84,8 +86,21 @@ processors: ## Compute the same log as amd64 v1, amd64 v3 and arm64 (needs qemu-
 	@GO='$(GO)' tools/processors.sh
 
 .PHONY: bench
-bench: ## Run the benchmarks; BENCH_BASE=FILE compares with an earlier run
+bench: bench-micro bench-etcd ## Run all benchmarks: those of the packages, then a region beside etcd
+
+.PHONY: bench-micro
+bench-micro: ## Run the packages' benchmarks; BENCH_BASE=FILE compares with an earlier run
 	@GO='$(GO)' tools/bench.sh '$(BENCH)' '$(BENCH_COUNT)' $(BENCH_PACKAGES)
+
+.PHONY: bench-etcd
+bench-etcd: build ## Measure a region of processes beside an etcd of processes (BENCH_ETCD_FLAGS='-h' lists what can be set)
+	@$(GO) build -C bench -trimpath -o ../bin/bench .
+	bin/bench --bizra bin/bizra --json bin/bench.json $(BENCH_ETCD_FLAGS)
+
+.PHONY: bench-idle
+bench-idle: build ## Measure the memory of voters that do nothing
+	@$(GO) build -C bench -trimpath -o ../bin/bench .
+	bin/bench --bizra bin/bizra --etcd=false --only none
 
 .PHONY: bench-sim
 bench-sim: ## Simulate 10,000 nodes and more, and hold what is measured against its bounds (half an hour, 16 GiB); SIM_FLAGS='--only 20' for one

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/bizra/bizra/fsm/prefixtree"
 	"github.com/bizra/bizra/fsm/store"
 )
 
@@ -39,6 +40,8 @@ func TestHotIsExact(t *testing.T) {
 		prefix := byte(keyState)
 		if r.IntN(10) == 0 {
 			prefix = keyNode
+		} else if r.IntN(10) == 0 {
+			prefix = prefixtree.KeyPrefix
 		}
 		return fmt.Appendf([]byte{prefix}, "%d", n)
 	}
@@ -52,8 +55,8 @@ func TestHotIsExact(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.committed(writes)
-		if len(h.young) > hotRecordsMax || len(h.old) > hotRecordsMax {
-			t.Fatalf("it holds %d and %d records", len(h.young), len(h.old))
+		if len(h.state.young) > hotRecordsMax || len(h.state.old) > hotRecordsMax {
+			t.Fatalf("it holds %d and %d records", len(h.state.young), len(h.state.old))
 		}
 		k := key()
 		want, wantErr := st.Get(k)
@@ -69,8 +72,8 @@ func TestHotIsExact(t *testing.T) {
 			misses++
 		}
 	}
-	if under.reads > reads*3/4 || misses == 0 || len(h.old) == 0 {
-		t.Errorf("of %d reads, %d for nothing, %d reached the store; %d records are old", reads, misses, under.reads, len(h.old))
+	if under.reads > reads*3/4 || misses == 0 || len(h.state.old) == 0 || len(h.tree.young) == 0 {
+		t.Errorf("of %d reads, %d for nothing, %d reached the store; %d records are old", reads, misses, under.reads, len(h.state.old))
 	}
 }
 
@@ -88,12 +91,12 @@ func TestHotIsBoundedInBytes(t *testing.T) {
 	for i := range 3000 {
 		key := fmt.Appendf([]byte{keyState}, "%d", i%700)
 		h.committed([]store.Write{{Key: key, Value: make([]byte, recordBytes+i), Delete: i%7 == 0}})
-		if got := bytesOf(h.young); got != h.bytes {
-			t.Fatalf("%d bytes are held, %d counted", got, h.bytes)
+		if got := bytesOf(h.state.young); got != h.state.bytes {
+			t.Fatalf("%d bytes are held, %d counted", got, h.state.bytes)
 		}
-		turned = turned || len(h.old) > 0
-		if h.bytes > hotBytesMax+2*recordBytes || bytesOf(h.old) > hotBytesMax+2*recordBytes {
-			t.Fatalf("%d and %d bytes are held", h.bytes, bytesOf(h.old))
+		turned = turned || len(h.state.old) > 0
+		if h.state.bytes > hotBytesMax+2*recordBytes || bytesOf(h.state.old) > hotBytesMax+2*recordBytes {
+			t.Fatalf("%d and %d bytes are held", h.state.bytes, bytesOf(h.state.old))
 		}
 	}
 	if !turned {

@@ -345,9 +345,11 @@ func (m *Machine) commit() error {
 	if _, err := m.fold(); err != nil {
 		return err
 	}
-	if err := m.st.Commit(m.txn.Writes()); err != nil {
+	writes = m.txn.Writes()
+	if err := m.st.Commit(writes); err != nil {
 		return fmt.Errorf("commit to the store: %w", err)
 	}
+	m.hot.committed(writes)
 	m.txn.Reset()
 	return nil
 }

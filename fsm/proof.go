@@ -335,7 +335,7 @@ func (m *Machine) countRefusal(key [32]byte, code pci.Code, t int64) (limited bo
 // append makes the entry a leaf, remembers its nonce and moves log time.
 func (m *Machine) append(e *Entry) (Receipt, error) {
 	defer m.layer(LayerLedger)()
-	m.written = e.AppendCanonical(make([]byte, 0, 2<<10))
+	m.written = e.AppendCanonical(m.written[:0]) // the transaction copies it
 	if _, err := m.log.Append(m.txn, e.leaf(m.written)); err != nil {
 		return Receipt{}, fmt.Errorf("append entry %d: %w", e.Index, err)
 	}

@@ -14,8 +14,14 @@ import (
 // Sizes of what is verified together. One signature alone takes 62 µs, one of 64
 // together 24 µs; but one bad signature among them has all verified again one by one.
 const (
-	batchProofsMax   = 64
-	batchProofsMin   = 8  // below that, more cores gain less than they cost
+	batchProofsMax = 64
+	batchProofsMin = 8 // below that, more cores gain less than they cost
+	// While more than gatherFrom proofs are on their way through the node, one more or less a millisecond later makes no
+	// difference to them, but a batch of 8 costs a quarter of 8 signatures alone: what comes waits for
+	// company, of a quarter of those on their way, at most for gatherDelay.
+	gatherFrom       = 8
+	gatherShare      = 4
+	gatherDelay      = time.Millisecond
 	suspectProofsMax = 16 // of a source that owes for bad signatures
 	badCost          = 3  // what a bad signature counts beside the proof itself
 	costBytes        = 4 << 10
@@ -45,7 +51,7 @@ type task struct {
 }
 
 // verifier decodes and verifies proofs on a bounded number of goroutines. While one is
-// free, what comes is verified at once; while none is, what waits is put together.
+// free and little is on its way, what comes is verified at once; else what waits is put together.
 // Among sources the one that has cost least goes first, so that none can starve another.
 type verifier struct {
 	workers     int
@@ -60,6 +66,7 @@ type verifier struct {
 	sweptAt    time.Time
 	ready      readySources // those with something waiting
 	waiting    int          // tasks of them all
+	gathering  *time.Timer  // lets the workers begin with what waits; nil if they need not be told
 	virtual    float64      // the cost at which the source served last stood
 	proofs     int          // admitted and not released
 	bytes      int
@@ -77,6 +84,7 @@ func newVerifier(workers int) *verifier {
 func (v *verifier) close() {
 	v.mu.Lock()
 	v.closed = true
+	v.begin()
 	v.mu.Unlock()
 	v.wg.Wait()
 }
@@ -89,7 +97,7 @@ func (v *verifier) verify(ctx context.Context, s *source, raw [][]byte) ([]verdi
 		tasks[i] = task{j, i, s}
 	}
 	v.mu.Lock()
-	if len(raw) <= batchProofsMin && v.waiting == 0 && v.busy < v.workers {
+	if len(raw) <= batchProofsMin && v.waiting == 0 && v.busy < v.workers && v.proofs <= gatherFrom {
 		v.busy++
 		v.advance(s)
 		v.virtual = max(v.virtual, s.virtual)
@@ -123,13 +131,42 @@ func (v *verifier) advance(s *source) {
 	}
 }
 
-// enqueue lets tasks wait, and starts workers for them where there are fewer than may be. Under mu.
+// enqueue lets tasks wait, and starts workers for them where enough wait and there are fewer workers than may be. Under mu.
 func (v *verifier) enqueue(s *source, tasks []task) {
 	v.advance(s)
 	s.waiting = append(s.waiting, tasks...)
 	v.waiting += len(tasks)
 	if s.place < 0 {
 		heap.Push(&v.ready, s)
+	}
+	v.gather()
+}
+
+// gather starts workers if enough waits to be verified together, else sees to it that they start soon. Under mu.
+func (v *verifier) gather() {
+	if v.enough() {
+		v.begin()
+	} else if v.gathering == nil {
+		v.gathering = time.AfterFunc(gatherDelay, func() {
+			v.mu.Lock()
+			defer v.mu.Unlock()
+			if !v.closed {
+				v.begin()
+			}
+		})
+	}
+}
+
+// enough says whether what waits need not wait for company. Under mu.
+func (v *verifier) enough() bool {
+	return v.waiting == 0 || v.closed || v.proofs <= gatherFrom || v.waiting >= min(max(v.proofs/gatherShare, batchProofsMin), batchProofsMax)
+}
+
+// begin starts workers for what waits. Under mu.
+func (v *verifier) begin() {
+	if v.gathering != nil {
+		v.gathering.Stop()
+		v.gathering = nil
 	}
 	for n := v.waiting; n > 0 && v.busy < v.workers; n -= v.batchSize() {
 		v.busy++
@@ -153,11 +190,16 @@ func (v *verifier) pass() {
 	v.wg.Go(v.run)
 }
 
-// run is a worker: it works while anything waits.
+// run is a worker: it works while enough waits.
 func (v *verifier) run() {
-	for {
+	for first := true; ; first = false {
 		v.mu.Lock()
-		batch := v.next(time.Now())
+		var batch []task
+		if first || v.enough() {
+			batch = v.next(time.Now())
+		} else {
+			v.gather()
+		}
 		if len(batch) == 0 {
 			v.busy--
 			v.mu.Unlock()

@@ -96,6 +96,50 @@ func TestVerifyAloneIsInline(t *testing.T) {
 	})
 }
 
+// While many proofs are on their way through the node, one that comes waits for others, but not long.
+func TestVerifyGathers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGated(2, nil)
+		var releases []func()
+		for i := range 2 * gatherShare * batchProofsMin { // on their way, past their verification
+			_, release, err := g.admit(sourceName{fmt.Sprint("old ", i), true}, proofsOf("a", 1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			releases = append(releases, release)
+		}
+		from := time.Now()
+		if vs, err := g.submit(t.Context(), "alone", proofsOf("alone", 1)...); err != nil || vs[0].reject != nil {
+			t.Fatalf("%+v, %v", vs, err)
+		}
+		if waited := time.Since(from); waited != gatherDelay {
+			t.Errorf("one alone waited %v", waited)
+		}
+		const enough = 2 * batchProofsMin
+		from = time.Now()
+		var wg sync.WaitGroup
+		for i := range enough {
+			raw := proofsOf(fmt.Sprintf("agent-%d", i), 1)
+			wg.Go(func() {
+				if vs, err := g.submit(t.Context(), fmt.Sprint(i), raw...); err != nil || vs[0].reject != nil {
+					t.Errorf("proof %d: %+v, %v", i, vs, err)
+				}
+			})
+		}
+		wg.Wait()
+		if waited := time.Since(from); waited > gatherDelay {
+			t.Errorf("%d together waited %v", enough, waited)
+		}
+		if got := len(g.seen()); got < 2 || got > 1+4 {
+			t.Errorf("%d proofs in %d batches", 1+enough, got)
+		}
+		for _, release := range releases {
+			release()
+		}
+		g.close()
+	})
+}
+
 // While all cores are busy, what comes alone is put together.
 func TestVerifyCoalescesUnderLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -23,9 +23,11 @@ const (
 	ExpressionBytesMax = 4 << 10
 	MessageBytesMax    = 512
 	NameBytesMax       = 64
-	depthMax           = 8 // mappings and sequences within each other
-	weightMax          = 100
-	countMax           = 1_000_000 // of anything per minute
+	// TimestampWindowMillisMax bounds timestamp_window_ms.
+	TimestampWindowMillisMax = 3_600_000
+	depthMax                 = 8 // mappings and sequences within each other
+	weightMax                = 100
+	countMax                 = 1_000_000 // of anything per minute
 )
 
 const digestDomain = "bizra-constitution-v1:"

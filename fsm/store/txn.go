@@ -7,10 +7,12 @@ import (
 )
 
 const (
-	// arenaChunkBytes is how much a Txn takes from the heap at a time for the values it holds.
+	// arenaChunkBytes is how much a Txn takes from the heap at a time for the keys and values it holds.
 	arenaChunkBytes = 32 << 10
-	// txnKeepWrites is the size up to which Reset keeps a Txn's map for reuse: clearing a map costs what it once held.
+	// txnKeepWrites is the size up to which Reset keeps what a Txn holds its writes in: clearing it costs what it once held.
 	txnKeepWrites = 16 << 10
+	// txnScanMax is up to how many writes are looked through for a key, which then costs less than an index.
+	txnScanMax = 12
 )
 
 // Txn is a scratch copy of a state: an overlay of writes over a Getter, which may be another Txn. Reads see the overlay's own
@@ -19,36 +21,28 @@ const (
 //
 // A Txn is made to be reused: Merge and Reset leave it empty and ready.
 type Txn struct {
-	base    Getter
-	parent  *Txn // set for a child; then base == parent
-	overlay map[string]pending
-	arena   *arena
-}
-
-// pending is the last write of a key. Its bytes are never changed, so a parent can take them over as they are.
-type pending struct {
-	value  []byte
-	delete bool
+	base   Getter
+	parent *Txn           // set for a child; then base == parent
+	writes []Write        // the last of each key. Their bytes are never changed, so a parent can take them over as they are.
+	index  map[string]int // of writes by key, once there are more than txnScanMax
+	arena  *arena
 }
 
 // NewTxn returns an empty overlay over base.
-func NewTxn(base Getter) *Txn {
-	return &Txn{base: base, overlay: make(map[string]pending), arena: new(arena)}
-}
+func NewTxn(base Getter) *Txn { return &Txn{base: base, arena: new(arena)} }
 
 // Child returns an empty overlay over t. Its writes are invisible to t until Merge.
-func (t *Txn) Child() *Txn {
-	return &Txn{base: t, parent: t, overlay: make(map[string]pending), arena: t.arena}
-}
+func (t *Txn) Child() *Txn { return &Txn{base: t, parent: t, arena: t.arena} }
 
 // Get returns a copy of the value as t sees it, or ErrNotFound.
 func (t *Txn) Get(key []byte) ([]byte, error) {
 	for at := t; ; at = at.parent {
-		if p, ok := at.overlay[string(key)]; ok {
-			if p.delete {
+		if i := at.find(key); i >= 0 {
+			w := &at.writes[i]
+			if w.Delete {
 				return nil, ErrNotFound
 			}
-			return append(make([]byte, 0, len(p.value)), p.value...), nil
+			return append(make([]byte, 0, len(w.Value)), w.Value...), nil
 		}
 		if at.parent == nil {
 			return at.base.Get(key)
@@ -56,18 +50,54 @@ func (t *Txn) Get(key []byte) ([]byte, error) {
 	}
 }
 
-// Set writes a copy of value.
-func (t *Txn) Set(key, value []byte) {
-	t.overlay[string(key)] = pending{value: t.arena.copy(value)}
+// find is where t's own write of a key is, -1 if there is none.
+func (t *Txn) find(key []byte) int {
+	if len(t.writes) > txnScanMax {
+		if i, ok := t.index[string(key)]; ok {
+			return i
+		}
+		return -1
+	}
+	for i := range t.writes {
+		if bytes.Equal(t.writes[i].Key, key) {
+			return i
+		}
+	}
+	return -1
 }
 
+// Set writes a copy of value.
+func (t *Txn) Set(key, value []byte) { t.write(key, t.arena.copy(value), false) }
+
 // Delete removes key; an absent key is no error.
-func (t *Txn) Delete(key []byte) {
-	t.overlay[string(key)] = pending{delete: true}
+func (t *Txn) Delete(key []byte) { t.write(key, nil, true) }
+
+func (t *Txn) write(key, value []byte, isDelete bool) {
+	if i := t.find(key); i >= 0 {
+		t.writes[i].Value, t.writes[i].Delete = value, isDelete
+		return
+	}
+	t.add(Write{Key: t.arena.copy(key), Value: value, Delete: isDelete})
+}
+
+// add takes a write of a key that t has not written.
+func (t *Txn) add(w Write) {
+	t.writes = append(t.writes, w)
+	switch n := len(t.writes); {
+	case n > txnScanMax+1:
+		t.index[string(w.Key)] = n - 1
+	case n == txnScanMax+1:
+		if t.index == nil {
+			t.index = make(map[string]int)
+		}
+		for i := range t.writes {
+			t.index[string(t.writes[i].Key)] = i
+		}
+	}
 }
 
 // Len returns the number of keys that t itself has written.
-func (t *Txn) Len() int { return len(t.overlay) }
+func (t *Txn) Len() int { return len(t.writes) }
 
 // Merge moves the writes of a child into its parent and leaves the child empty. It panics on a Txn that is no child: that
 // is a mistake in the program, and silence would lose the writes.
@@ -75,13 +105,12 @@ func (t *Txn) Merge() {
 	if t.parent == nil {
 		panic("store: Merge of a Txn that has no parent")
 	}
-	if len(t.parent.overlay) == 0 {
-		t.parent.overlay, t.overlay = t.overlay, t.parent.overlay
-		t.Reset()
-		return
-	}
-	for key, p := range t.overlay { //detlint:ordered each key is set once, so any order gives the same map
-		t.parent.overlay[key] = p
+	for _, w := range t.writes {
+		if i := t.parent.find(w.Key); i >= 0 {
+			t.parent.writes[i] = w
+			continue
+		}
+		t.parent.add(w)
 	}
 	t.Reset()
 }
@@ -89,21 +118,22 @@ func (t *Txn) Merge() {
 // Writes returns what t itself has written, sorted by key: the same set of last writes gives the same list, whatever the
 // order they were made in. The slices must not be changed; they stay valid.
 func (t *Txn) Writes() []Write {
-	writes := make([]Write, 0, len(t.overlay))
-	for key, p := range t.overlay { //detlint:ordered sorted below
-		writes = append(writes, Write{Key: []byte(key), Value: p.value, Delete: p.delete})
-	}
+	writes := slices.Clone(t.writes)
 	slices.SortFunc(writes, func(a, b Write) int { return bytes.Compare(a.Key, b.Key) })
 	return writes
 }
 
 // Reset forgets all writes of t.
 func (t *Txn) Reset() {
-	if len(t.overlay) > txnKeepWrites {
-		t.overlay = make(map[string]pending)
+	if len(t.writes) > txnKeepWrites {
+		t.writes, t.index = nil, nil
 		return
 	}
-	clear(t.overlay)
+	if len(t.writes) > txnScanMax {
+		clear(t.index)
+	}
+	clear(t.writes)
+	t.writes = t.writes[:0]
 }
 
 // arena hands out small copies from larger pieces, to spare the heap. Nothing handed out is ever used again, so its slices
@@ -160,15 +190,15 @@ func (t *Txn) within(lower, upper []byte) []Write {
 	var writes []Write
 	seen := map[string]struct{}{}
 	for at := t; at != nil; at = at.parent {
-		for key, p := range at.overlay { //detlint:ordered sorted below
-			if key < string(lower) || upper != nil && key >= string(upper) {
+		for _, w := range at.writes {
+			if bytes.Compare(w.Key, lower) < 0 || upper != nil && bytes.Compare(w.Key, upper) >= 0 {
 				continue
 			}
-			if _, later := seen[key]; later {
+			if _, later := seen[string(w.Key)]; later {
 				continue
 			}
-			seen[key] = struct{}{}
-			writes = append(writes, Write{Key: []byte(key), Value: p.value, Delete: p.delete})
+			seen[string(w.Key)] = struct{}{}
+			writes = append(writes, w)
 		}
 	}
 	slices.SortFunc(writes, func(a, b Write) int { return bytes.Compare(a.Key, b.Key) })
