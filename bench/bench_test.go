@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -115,5 +118,31 @@ func TestFlags(t *testing.T) {
 		if _, err := parse(args, &errs); err == nil {
 			t.Errorf("%q is taken", args)
 		}
+	}
+}
+
+// A region that does not decide is asked again; one that refuses is not.
+func TestSubmitAgain(t *testing.T) {
+	var asked atomic.Int32
+	status := http.StatusServiceUnavailable
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 3 {
+			fmt.Fprint(w, `{"code":0,"finality":"committed"}`)
+			return
+		}
+		w.WriteHeader(status)
+	}))
+	defer server.Close()
+	c, err := connect(strings.TrimPrefix(server.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.conn.Close()
+	if err := c.submit(t.Context(), "application/json", []byte("{}"), 1); err != nil || asked.Load() != 3 {
+		t.Errorf("%v after %d requests", err, asked.Load())
+	}
+	status = http.StatusForbidden
+	if err := c.submit(t.Context(), "application/json", []byte("{}"), 1); err == nil || asked.Load() != 4 {
+		t.Errorf("a refusal passes: %v after %d requests", err, asked.Load())
 	}
 }

@@ -177,7 +177,7 @@ func (b *bench) etcdRound(ctx context.Context, l load, round int) (measured, err
 }
 
 func (b *bench) regionRound(ctx context.Context, l load, round int) (measured, error) {
-	ask, err := b.region.ask(l, round)
+	ask, err := b.region.ask(ctx, l, round)
 	if err != nil {
 		return measured{}, err
 	}

@@ -116,7 +116,11 @@ func (r *region) findLeader(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		r.leader, r.address = found, strings.TrimPrefix(ready.HTTP, "http://")
+		address := strings.TrimPrefix(ready.HTTP, "http://")
+		if address != r.address {
+			r.disconnect()
+		}
+		r.leader, r.address = found, address
 		return nil
 	})
 }
@@ -185,7 +189,10 @@ func (r *region) body(l load, round, n int) ([]byte, error) {
 }
 
 // ask signs all proofs of a round, to submit them when asked.
-func (r *region) ask(l load, round int) (ask, error) {
+func (r *region) ask(ctx context.Context, l load, round int) (ask, error) {
+	if err := r.findLeader(ctx); err != nil {
+		return nil, err
+	}
 	bodies, err := r.sign(l, round)
 	if err != nil {
 		return nil, err
@@ -202,7 +209,9 @@ func (r *region) ask(l load, round int) (ask, error) {
 		media = client.MediaNDJSON
 	}
 	r.entries += int64(l.Requests * l.PerRequest)
-	return func(_ context.Context, c, n int) error { return r.conns[c].post(media, bodies[n], l.PerRequest) }, nil
+	return func(ctx context.Context, c, n int) error {
+		return r.conns[c].submit(ctx, media, bodies[n], l.PerRequest)
+	}, nil
 }
 
 // settle waits until every voter has exactly the entries that were acknowledged, and the same root.
@@ -228,10 +237,16 @@ func (r *region) settle(ctx context.Context) error {
 	})
 }
 
-func (r *region) close() {
+// disconnect closes what the clients hold; nothing is under way any more.
+func (r *region) disconnect() {
 	for _, c := range r.conns {
-		_ = c.conn.Close() // nothing is under way any more
+		_ = c.conn.Close()
 	}
+	r.conns = nil
+}
+
+func (r *region) close() {
+	r.disconnect()
 	for _, c := range r.clients {
 		c.Close()
 	}
@@ -259,7 +274,29 @@ func connect(address string) (*connection, error) {
 	return &connection{conn: c, answers: bufio.NewReader(c)}, nil
 }
 
-// post submits proofs and checks that each was accepted.
+// errAgain says that the region did not decide, as when it has no leader.
+var errAgain = errors.New("the region has not decided")
+
+// submit posts proofs, and again while the region does not decide, as on a machine so busy that its leader is taken for dead.
+func (c *connection) submit(ctx context.Context, media string, body []byte, proofs int) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		err := c.post(media, body, proofs)
+		if !errors.Is(err, errAgain) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pauseBetweenTries):
+		}
+	}
+}
+
+const pauseBetweenTries = 50 * time.Millisecond
+
+// post submits proofs once and checks that each was accepted.
 func (c *connection) post(media string, body []byte, proofs int) error {
 	c.request = fmt.Appendf(c.request[:0], "POST /v1/proofs HTTP/1.1\r\nHost: bench\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", media, len(body))
 	c.request = append(c.request, body...)
@@ -273,6 +310,9 @@ func (c *connection) post(media string, body []byte, proofs int) error {
 	answer, err := io.ReadAll(res.Body)
 	if err = errors.Join(err, res.Body.Close()); err != nil {
 		return err
+	}
+	if res.StatusCode == http.StatusServiceUnavailable {
+		return fmt.Errorf("%w: %.400s", errAgain, answer)
 	}
 	if got := bytes.Count(answer, []byte(`"finality":"committed"`)); res.StatusCode != http.StatusOK || got != proofs || bytes.Count(answer, []byte(`"code":0,`)) != proofs {
 		return fmt.Errorf("%s: %d of %d proofs accepted: %.400s", res.Status, got, proofs, answer)
