@@ -34,7 +34,7 @@ TOOL := $(GO) tool -modfile=tools/go.mod
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-11s %s\n", $$1, $$2}'
 	@echo
-	@echo "  Set on the command line: TEST_TIMEOUT FUZZTIME BENCH BENCH_PACKAGES BENCH_COUNT BENCH_BASE RACE_PACKAGES COVER_MIN MODEL_CASES FAULTS GROWTH BENCH_ETCD_FLAGS"
+	@echo "  Set on the command line: TEST_TIMEOUT FUZZTIME BENCH BENCH_PACKAGES BENCH_COUNT BENCH_BASE RACE_PACKAGES COVER_MIN MODEL_CASES FAULTS GROWTH BENCH_ETCD_FLAGS SIM_FLAGS"
 
 .PHONY: build
 build: ## Build the programs into bin/
@@ -50,6 +50,13 @@ test: ## Run every test
 soak: ## What tries longer than `make test` to break the promises: some 25 minutes (needs strace)
 	BIZRA_OPERATIONS=200000 $(GO) test -count=1 -timeout 60m -v -run '^TestLinearizable$$' ./consensus/region
 	CGO_ENABLED=0 $(GO) run ./internal/faults/cmd/faults
+
+.PHONY: sim-all
+sim-all: ## Run every scenario of the simulator at the size that it is meant for: hours (SIM_FLAGS="--small" for minutes)
+	@$(GO) build -o bin/ ./cmd/bizra-sim
+	@failed=; for f in sim/scenarios/*.yaml; do s=$$(basename $$f .yaml); echo "== $$s"; \
+		bin/bizra-sim --scenario $$s --html= $(SIM_FLAGS) || failed="$$failed $$s"; done; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
 
 .PHONY: faults
 faults: ## Fail or kill a node at some of its file system calls, and look for what was lost (needs strace)

@@ -28,6 +28,21 @@ func TestTheAuditorFinds(t *testing.T) {
 			other.State[0] ^= 1
 			w.Auditor.watch(w.Leader("b")).Learned(attest.Learned{Origin: "a", Size: other.Size, Note: testregion.Certify(t, w.Fed, &other)})
 		}},
+		{"a certificate of a smaller size that is no prefix", InvariantContradiction, "is not of the ledger", func(t *testing.T, w *World, last *fsm.Seal) {
+			other := *last.Checkpoint()
+			other.Size--
+			other.Root[0] ^= 1
+			w.Auditor.watch(w.Leader("b")).Learned(attest.Learned{Origin: "a", Size: other.Size, Note: testregion.Certify(t, w.Fed, &other)})
+		}},
+		{"a certificate of a smaller size that is no prefix, learned late", InvariantContradiction, "is not of the ledger", func(t *testing.T, w *World, last *fsm.Seal) {
+			if err := w.Auditor.Audit(); err != nil {
+				t.Fatal(err)
+			}
+			other := *last.Checkpoint()
+			other.Size--
+			other.Root[0] ^= 1
+			w.Auditor.watch(w.Leader("b")).Learned(attest.Learned{Origin: "a", Size: other.Size, Note: testregion.Certify(t, w.Fed, &other)})
+		}},
 		{"a certificate of what no ledger has", InvariantReexecution, "no node that is up holds them", func(t *testing.T, w *World, last *fsm.Seal) {
 			other := *last.Checkpoint()
 			other.Size++

@@ -57,6 +57,9 @@ func (c *collusion) Begin(w *World) error {
 		return err
 	}
 	c.effects.Add(1)
+	if err := w.Auditor.Audit(); err != nil && len(w.Auditor.Violations()) == before {
+		return err
+	}
 	return nil
 }
 

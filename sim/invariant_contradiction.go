@@ -2,16 +2,19 @@ package sim
 
 import (
 	"bytes"
+	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/bizra/bizra/consensus/attest"
 	"github.com/bizra/bizra/consensus/certificate"
 	"github.com/bizra/bizra/fsm/checkpoint"
+	"github.com/bizra/bizra/fsm/ledger"
 )
 
 // contradiction: two certificates of one region never contradict. Of equal size they have one
-// body; of other sizes one covers a prefix of the other, which re-execution shows (invariant_reexecution.go).
+// body; of other sizes one covers a prefix of the other, which the roots of the ledger under the longer show.
 type contradiction struct {
 	promise
 	// What was certified, by region and entries; under the auditor's mu.
@@ -21,7 +24,10 @@ type contradiction struct {
 	verified  map[string]*checkpoint.Checkpoint // notes that were; what every node learns alike is verified once
 }
 
-type certified struct{ note, body []byte }
+type certified struct {
+	note, body []byte
+	root       ledger.Hash
+}
 
 // learned checks a certificate that a node has come to know.
 func (c *contradiction) learned(n *Node, l attest.Learned) {
@@ -48,7 +54,7 @@ func (c *contradiction) learned(n *Node, l attest.Learned) {
 	was, ok := c.certified[l.Origin][cp.Size]
 	body := cp.Body()
 	if !ok {
-		c.certified[l.Origin][cp.Size] = certified{l.Note, body}
+		c.certified[l.Origin][cp.Size] = certified{l.Note, body, cp.Root}
 		c.newestAt = c.auditor.age()
 	}
 	contradicts := ok && !bytes.Equal(was.body, body)
@@ -62,6 +68,28 @@ func (c *contradiction) learned(n *Node, l attest.Learned) {
 	case contradicts:
 		c.breaks("two certificates of %s with %d entries contradict: %q and %q", l.Origin, cp.Size, was.body, body)
 	}
+}
+
+// prefixes holds every certificate of a region against a ledger that one of them covers and that is
+// at least as long.
+func (c *contradiction) prefixes(region string, size int64, root func(size int64) (ledger.Hash, error)) error {
+	c.auditor.mu.Lock()
+	list := maps.Clone(c.certified[region])
+	c.auditor.mu.Unlock()
+	for at, x := range list {
+		if at > size {
+			continue
+		}
+		is, err := root(at)
+		if err != nil {
+			return fmt.Errorf("root of %d entries of %s: %w", at, region, err)
+		}
+		c.checks.Add(1)
+		if is != x.root {
+			c.breaks("two certificates of %s contradict: that of %d entries is not of the ledger that one of %d or more covers, whose root there is %v", region, at, size, is)
+		}
+	}
+	return nil
 }
 
 // of is the certificate of a region over so many entries, if there is one.

@@ -35,7 +35,7 @@ func (r *reexecution) auditRegion(region string) error {
 		r.replicas[region] = m
 	}
 	if m.Size() >= newest {
-		return nil
+		return r.prefixes(m, region)
 	}
 	up, found := 0, false
 	err := r.auditor.holders(region, func(_ *Node, v *fsm.View) error {
@@ -44,12 +44,39 @@ func (r *reexecution) auditRegion(region string) error {
 			return nil
 		}
 		found = true
+		if err := r.auditor.contradiction.prefixes(region, newest, v.Ledger().Root); err != nil || r.forked(m, v) {
+			return err // of another ledger than what was executed, which is told already
+		}
 		return r.execute(m, v, region, newest)
 	})
 	if err == nil && up > 0 && !found {
 		r.breaks("%d entries of %s are certified, and no node that is up holds them", newest, region)
 	}
 	return err
+}
+
+// prefixes holds certificates that were learned late against what was executed.
+func (r *reexecution) prefixes(m *fsm.Machine, region string) error {
+	v, err := m.View()
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.auditor.contradiction.prefixes(region, m.Size(), v.Ledger().Root), v.Close())
+}
+
+// forked says whether a ledger is not that of which the beginning was executed.
+func (r *reexecution) forked(m *fsm.Machine, from *fsm.View) bool {
+	v, err := m.View()
+	if err != nil {
+		return false
+	}
+	defer func() { _ = v.Close() }()
+	own, err := v.Ledger().Root(m.Size())
+	if err != nil {
+		return false
+	}
+	other, err := from.Ledger().Root(m.Size())
+	return err == nil && own != other
 }
 
 // holds says whether a ledger is one under a certificate.

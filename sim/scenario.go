@@ -30,6 +30,7 @@ var scenarioFiles embed.FS
 type Scenario struct {
 	Name  string
 	About string
+	Seed  uint64 // draws what the file leaves open; the file's own, unless another is set
 	form  *scenarioForm
 }
 
@@ -135,7 +136,7 @@ func ReadScenario(r io.Reader, name string) (*Scenario, error) {
 	if err != nil {
 		return nil, fmt.Errorf("scenario %s: %w", name, err)
 	}
-	s := &Scenario{Name: cmp.Or(form.Name, name), About: form.About, form: form}
+	s := &Scenario{Name: cmp.Or(form.Name, name), About: form.About, Seed: form.Seed, form: form}
 	for _, large := range []bool{false, true} {
 		if _, err := s.Plan(large); err != nil {
 			return nil, err
@@ -183,7 +184,7 @@ func (s *Scenario) Plan(large bool) (Plan, error) {
 		of = f.Large
 	}
 	p := Plan{Name: s.Name, Settle: time.Duration(f.Settle), Liveness: time.Duration(f.Liveness), Expect: Expect{Broken: f.Expect.Broken, Stall: f.Expect.Stall},
-		Config: Config{Nodes: of.Nodes, Regions: of.Regions, Voters: of.Voters, Seed: f.Seed},
+		Config: Config{Nodes: of.Nodes, Regions: of.Regions, Voters: of.Voters, Seed: s.Seed},
 		Work:   Workload{Certificates: of.Certificates, Rate: of.Rate, Duration: time.Duration(of.Duration)}}
 	fail := func(format string, args ...any) (Plan, error) {
 		return Plan{}, fmt.Errorf("scenario %s: "+format, append([]any{s.Name}, args...)...)
@@ -195,7 +196,7 @@ func (s *Scenario) Plan(large bool) (Plan, error) {
 		return fail("expect: broken: %q is no invariant: %s", b, strings.Join(Invariants(), ", "))
 	}
 	for i := range f.Faults {
-		planned, err := f.Faults[i].plan(f.Seed + uint64(i))
+		planned, err := f.Faults[i].plan(s.Seed + uint64(i))
 		if err != nil {
 			return fail("line %d: fault %d: %w", f.lines[i], i+1, err)
 		}

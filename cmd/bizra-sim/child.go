@@ -39,9 +39,13 @@ func (s *settings) child(cmd *cobra.Command) (*report.Report, error) {
 
 // arguments are those by which another process does one run as this one would.
 func (s *settings) arguments() []string {
-	args := []string{"--json", "--html=", "--nodes=" + strconv.Itoa(s.nodes), "--regions=" + strconv.Itoa(s.regions), "--voters=" + strconv.Itoa(s.voters),
-		"--certificates=" + strconv.Itoa(s.certificates), "--rate=" + strconv.Itoa(s.rate), "--duration=" + s.duration.String(),
-		"--seed=" + strconv.FormatUint(s.seed, 10), "--stall=" + s.stall.String(), "--memo=" + strconv.FormatBool(s.memo)}
+	args := []string{"--json", "--html=", "--seed=" + strconv.FormatUint(s.seed, 10), "--stall=" + s.stall.String(), "--memo=" + strconv.FormatBool(s.memo),
+		"--small=" + strconv.FormatBool(s.small)}
+	for _, f := range s.ofPlan() {
+		if s.scenario == "" || s.given(f.name) {
+			args = append(args, "--"+f.name+"="+f.value)
+		}
+	}
 	if s.scenario != "" {
 		args = append(args, "--scenario="+s.scenario)
 	}

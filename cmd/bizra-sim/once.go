@@ -16,6 +16,10 @@ import (
 
 // once carries out one run in this process.
 func (s *settings) once(cmd *cobra.Command) (*report.Report, error) {
+	plan, err := s.planned()
+	if err != nil {
+		return nil, err
+	}
 	bar := newBar(cmd.ErrOrStderr())
 	dog := sim.NewWatchdog(s.stall, func(dump []byte) {
 		// Nobody can end a bubble in which time stands still, and nothing in it will end by itself.
@@ -27,7 +31,7 @@ func (s *settings) once(cmd *cobra.Command) (*report.Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	rep, err := sim.Simulate(cmd.Context(), s.plan(), func(p sim.Progress) {
+	rep, err := sim.Simulate(cmd.Context(), plan, func(p sim.Progress) {
 		dog.Saw(p)
 		bar.show(p)
 		profiles.saw(p.Phase)

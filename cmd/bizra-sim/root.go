@@ -67,13 +67,15 @@ Ctrl-C ends a run and reports what there is; again, it ends the program.`,
   bizra-sim --nodes 1000 --runs 5              # how much figures vary from run to run
   bizra-sim --nodes 400 --json | jq .propagation_ms
   bizra-sim --nodes 400 --seed 7 --html spread.html --csv spread.csv
+  bizra-sim --scenario leader-churn            # what goes wrong: bizra-sim scenarios lists it
+  bizra-sim --swarm --seed 7                   # a small federation and its faults, drawn from the seed
   bizra-sim cost                               # what a node costs, from 100 nodes to 10,000
   bizra-sim yardsticks                         # runs of full size beside their bounds
   bizra-sim market                             # the compute market, calmly and under attack`,
 		Args: nothing,
 		RunE: func(cmd *cobra.Command, _ []string) error { return s.simulate(cmd) }}
 	s.flags(root)
-	root.AddCommand(newCostCommand(), newYardsticksCommand(), newMarketCommand())
+	root.AddCommand(newCostCommand(), newYardsticksCommand(), newMarketCommand(), newScenariosCommand())
 	root.SilenceUsage, root.SilenceErrors = true, true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	return root

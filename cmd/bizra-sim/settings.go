@@ -28,7 +28,8 @@ type settings struct {
 	seed                   uint64
 	runs                   int
 	scenario, engine       string
-	swarm, memo            bool
+	swarm, memo, small     bool
+	given                  func(flag string) bool // whether somebody has set it
 	json                   bool
 	csv, html              string
 	stall                  time.Duration
@@ -38,6 +39,7 @@ type settings struct {
 
 func (s *settings) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
+	s.given = f.Changed
 	f.IntVar(&s.nodes, "nodes", nodesDefault, "nodes in all")
 	f.IntVar(&s.regions, "regions", 0, "regions (default: one for 100 nodes, from 4 to 100)")
 	f.IntVar(&s.voters, "voters", votersDefault, "voters of each region; the other nodes are members")
@@ -47,7 +49,8 @@ func (s *settings) flags(cmd *cobra.Command) {
 	f.Uint64Var(&s.seed, "seed", 1, "draws topology, keys, placement, workload and faults")
 	f.IntVar(&s.runs, "runs", 1, "run so often, each in a process of its own with the next seed, and show how much figures vary")
 	f.StringVar(&s.scenario, "scenario", "", "what goes wrong: a `name` of those that come with the program, or a YAML file")
-	f.BoolVar(&s.swarm, "swarm", false, "draw a scenario from the seed")
+	f.BoolVar(&s.swarm, "swarm", false, "draw a federation and what goes wrong in it from the seed")
+	f.BoolVar(&s.small, "small", false, "run the scenario as small as in the simulator's own tests")
 	f.StringVar(&s.engine, "engine", report.EngineReal, "real: the nodes themselves; model: a model of them")
 	f.BoolVar(&s.memo, "memo", true, "compute identical checks and copies of many nodes once; false: each by itself")
 	f.BoolVar(&s.json, "json", false, "print JSON")
