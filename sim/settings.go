@@ -33,7 +33,7 @@ func settings(p Plan) (list []report.Setting) {
 		add("raft: "+strings.ToLower(f.Name), fmt.Sprint(raft.Field(i)), "the node's", "asked for by the plan")
 	}
 	if !p.Config.NoMemo {
-		add("identical work", "done once for all nodes, and counted", "done by each node", "10,000 nodes share two processors; what is done once is what each would do")
+		add("identical work", "done once for all nodes, and counted", "done by each node", "nodes share the processors; what is done once is what each would do")
 	}
 	add("network, disks, clock", "in memory, in virtual time", "the machine's", "the simulator's ground; processors take no virtual time")
 	add("HTTP interface", "off", "on", "agents hand their proofs to the node itself")

@@ -20,6 +20,7 @@ func (s *settings) once(cmd *cobra.Command) (*report.Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	tune(plan.Config.Nodes)
 	bar := newBar(cmd.ErrOrStderr())
 	dog := sim.NewWatchdog(s.stall, func(dump []byte) {
 		// Nobody can end a bubble in which time stands still, and nothing in it will end by itself.
@@ -56,17 +57,17 @@ func newBar(w io.Writer) *bar {
 		return &bar{}
 	}
 	return &bar{progressbar.NewOptions(1, progressbar.OptionSetWriter(f), progressbar.OptionSetPredictTime(false), progressbar.OptionClearOnFinish(),
-		progressbar.OptionSetWidth(12), progressbar.OptionSetElapsedTime(false)), time.Now()}
+		progressbar.OptionSetWidth(8), progressbar.OptionSetElapsedTime(false)), time.Now()}
 }
 
 func (b *bar) show(p sim.Progress) {
 	if b.bar == nil {
 		return
 	}
-	text := fmt.Sprintf("%-11s %5.1fs in %s · %d up", p.Phase, p.Virtual.Seconds(), time.Since(b.began).Round(time.Second), p.NodesUp)
+	text := fmt.Sprintf("%-11s %.1fs, %s wall · %d up", p.Phase, p.Virtual.Seconds(), time.Since(b.began).Round(time.Second), p.NodesUp)
 	done, all := p.NodesUp, p.Nodes
 	if p.Planned > 0 {
-		text += fmt.Sprintf(" · %d committed · %d attested", p.Committed, p.Attested)
+		text += fmt.Sprintf(" · %d proofs · %d attested", p.Committed, p.Attested)
 		done, all = int(p.Virtual/time.Millisecond), int(p.Planned/time.Millisecond)
 	}
 	b.bar.Describe(text)

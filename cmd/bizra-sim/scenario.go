@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -64,52 +63,50 @@ func (s *settings) ofPlan() []planFlag {
 	}
 }
 
-// listed is a scenario or a fault as `bizra-sim scenarios` lists it.
-type listed struct {
-	Name string `json:"name"`
-	What string `json:"what"`
+// described is what `scenarios` lists.
+type described struct {
+	Scenarios []about `json:"scenarios"`
+	Faults    []about `json:"faults"`
+}
+
+type about struct {
+	Name  string `json:"name"`
+	About string `json:"about"`
 }
 
 func newScenariosCommand() *cobra.Command {
-	asJSON := false
-	cmd := &cobra.Command{Use: "scenarios", Short: "Scenarios that come with the program, and the faults that a file may name",
-		Long: `bizra-sim scenarios lists what --scenario knows by name, and every kind of fault that a scenario file may
-name. How such a file is written stands in docs/simulation-faults.md; those listed here lie in sim/scenarios.`,
+	var asJSON bool
+	c := &cobra.Command{Use: "scenarios", Short: "List the scenarios that come with the program, and the faults that a file may name",
+		Long: "scenarios lists what comes with the program for --scenario, and the kinds of faults that a scenario file of one's own may name.",
 		Example: `  bizra-sim scenarios
-  bizra-sim scenarios --json | jq -r '.faults[].name'
-  bizra-sim --scenario split-brain --small`,
+  bizra-sim scenarios --json | jq -r .scenarios[].name`,
 		Args: nothing,
-		RunE: func(cmd *cobra.Command, _ []string) error { return listScenarios(cmd, asJSON) }}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
-}
-
-func listScenarios(cmd *cobra.Command, asJSON bool) error {
-	var all struct {
-		Scenarios []listed `json:"scenarios"`
-		Faults    []listed `json:"faults"`
-	}
-	for _, name := range sim.ScenarioNames() {
-		s, err := sim.LoadScenario(name)
-		if err != nil {
-			return err
-		}
-		all.Scenarios = append(all.Scenarios, listed{name, s.About})
-	}
-	kinds := sim.FaultKinds()
-	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
-		all.Faults = append(all.Faults, listed{kind, kinds[kind]})
-	}
-	out := cmd.OutOrStdout()
-	if asJSON {
-		return json.NewEncoder(out).Encode(all)
-	}
-	for _, s := range all.Scenarios {
-		fmt.Fprintf(out, "%-16s %s\n", s.Name, s.What)
-	}
-	fmt.Fprintln(out, "\nFaults:")
-	for _, f := range all.Faults {
-		fmt.Fprintf(out, "%-16s %s\n", f.Name, f.What)
-	}
-	return nil
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var d described
+			for _, name := range sim.ScenarioNames() {
+				s, err := sim.LoadScenario(name)
+				if err != nil {
+					return err
+				}
+				d.Scenarios = append(d.Scenarios, about{name, s.About})
+			}
+			kinds := sim.FaultKinds()
+			for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+				d.Faults = append(d.Faults, about{kind, kinds[kind]})
+			}
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), d)
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "Scenarios:")
+			for _, x := range d.Scenarios {
+				fmt.Fprintf(cmd.OutOrStdout(), "  %-18s %s\n", x.Name, x.About)
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "Faults:")
+			for _, x := range d.Faults {
+				fmt.Fprintf(cmd.OutOrStdout(), "  %-18s %s\n", x.Name, x.About)
+			}
+			return nil
+		}}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
 }

@@ -38,7 +38,8 @@ const (
 	mapHeight  = 340
 	lineWidth  = 2
 	fontSize   = 11
-	nameSize   = 7 // of the names on the map
+	nameSize   = 7  // of the names on the map
+	edge       = 10 // that is left free for half of a label
 )
 
 // What of the globe the map shows, in degrees. East of 180 the outlines go on.
@@ -81,7 +82,7 @@ func canvas(x, y string) *plot.Plot {
 // svg draws a plot into text that a page can hold.
 func svg(p *plot.Plot, width, height vg.Length) (template.HTML, error) {
 	c := vgsvg.New(width, height)
-	p.Draw(draw.New(c))
+	p.Draw(draw.Crop(draw.New(c), 0, -edge, 0, -edge/2))
 	var b bytes.Buffer
 	if _, err := c.WriteTo(&b); err != nil {
 		return "", fmt.Errorf("report: draw: %w", err)

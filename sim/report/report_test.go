@@ -27,10 +27,11 @@ func full() *Report {
 		Faults:     []Fault{{"halves", 3, true, 2, 8}, {"a fault without effect", 0, false, 3, 3}},
 		Settings:   []Setting{{"seal interval", "16s", "1s", "twenty certificates are asked for"}},
 		Memo:       []Memo{{"certificate", 20, 199_980}},
-		Violations: 1, Broken: []Violation{{Invariant: "committed proofs survive", At: 12.5, What: "entry 7 of r003 is lost"}},
-		Events:  []Event{{12.4, "begins: halves"}, {12.5, "broken: committed proofs survive"}},
-		Traffic: Traffic{MessagesPerNode: 1234.5, BytesPerNode: 1 << 20, Copies: 300_000, Duplicates: 100_000, CopiesPerNodeCertificate: 1.5, DuplicatesPerDelivery: 0.5, Protocols: []Protocol{{"/bizra/gossip/1.0.0", 12_345_678, 1 << 33}}},
-		Spread:  Spread{Pairs: 199_980, WithinFactor: 1.25, WithinPart: 0.993, NearPairs: 70_000, NearLate: 3},
+		Violations: 1, Broken: []Violation{{Invariant: "committed proofs survive", At: 12.5, What: "entry 7 of r003 is lost", Last: []Event{{12.4, "begins: halves"}, {12.5, "r003-2 crashes"}}}},
+		Findings: []string{"no quorum while two thirds were silent"},
+		Events:   []Event{{12.4, "begins: halves"}, {12.5, "broken: committed proofs survive"}},
+		Traffic:  Traffic{MessagesPerNode: 1234.5, BytesPerNode: 1 << 20, Copies: 300_000, Duplicates: 100_000, CopiesPerNodeCertificate: 1.5, DuplicatesPerDelivery: 0.5, Protocols: []Protocol{{"/bizra/gossip/1.0.0", 12_345_678, 1 << 33}}},
+		Spread:   Spread{Pairs: 199_980, WithinFactor: 1.25, WithinPart: 0.993, NearPairs: 70_000, NearLate: 3},
 	}
 	for _, name := range []string{"commit", "certificate", "every node", "attested"} {
 		r.Timings = append(r.Timings, Timing{Name: name, What: "from one thing → another", Count: 2000, Took: Quantiles{100, 200, 1300, 4000}, Limit: Quantiles{90, 100, 110, 120}, Ratio: 1.1})
@@ -61,7 +62,7 @@ func TestTable(t *testing.T) {
 		}
 	}
 	for _, want := range []string{"10,000 (10,000 GossipSub routers ran)", "2,000 submitted, 1,999 committed", "199,980 taken from an identical one", "took effect 3 times",
-		"took no effect", "BROKEN", "seed 7", "12.5s", "entry 7 of r003 is lost", "1 promises broken", "begins: halves", "12,345,678 messages", "4.0 GiB", "99.30 %"} {
+		"took no effect", "BROKEN", "seed 7", "12.5s", "entry 7 of r003 is lost", "1 promises broken", "begins: halves", "r003-2 crashes", "found no quorum while", "12,345,678 messages", "4.0 GiB", "99.30 %"} {
 		if !strings.Contains(strings.Join(strings.Fields(b.String()), " "), want) {
 			t.Errorf("it does not say %q:\n%s", want, b.String())
 		}

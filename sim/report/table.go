@@ -181,12 +181,17 @@ func (t *table) settings(r *Report) {
 
 func (t *table) verdict(r *Report) {
 	t.linef("")
+	for _, f := range r.Findings {
+		t.section("found", "%s", f)
+	}
+	last := r.Events
 	for _, b := range r.Broken {
 		t.section("BROKEN", "%s, at %s of virtual time, seed %s: %s", b.Invariant, duration(b.At), fmt.Sprint(r.Seed), b.What)
+		last = b.Last
 	}
-	if !r.OK() && len(r.Events) > 0 {
-		t.section("last", "what happened last:")
-		for _, e := range r.Events[max(0, len(r.Events)-eventsShown):] {
+	if !r.OK() && len(last) > 0 {
+		t.section("before", "virtual time, and what happened:")
+		for _, e := range last[max(0, len(last)-eventsShown):] {
 			t.wrap(fmt.Sprintf("%9.3fs ", e.At), e.What)
 		}
 	}
