@@ -26,7 +26,7 @@ import (
 // have parts with the same metrics. The same for members.
 func TestPartsOfANode(t *testing.T) {
 	t.Parallel()
-	real := partsOnMachine(t)
+	machine := partsOnMachine(t)
 	simulated := map[bool][]string{}
 	dir := t.TempDir()
 	if err := Run(func() error {
@@ -42,14 +42,14 @@ func TestPartsOfANode(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, votes := range []bool{true, false} {
-		if len(real[votes]) < 40 {
-			t.Errorf("only %d parts were found of a node that votes: %v", len(real[votes]), votes)
+		if len(machine[votes]) < 40 {
+			t.Errorf("only %d parts were found of a node that votes: %v", len(machine[votes]), votes)
 		}
-		if !slices.Equal(real[votes], simulated[votes]) {
-			t.Errorf("a node that votes: %v\nhas on a machine, not simulated: %v\nsimulated only: %v", votes, without(real[votes], simulated[votes]), without(simulated[votes], real[votes]))
+		if !slices.Equal(machine[votes], simulated[votes]) {
+			t.Errorf("a node that votes: %v\nhas on a machine, not simulated: %v\nsimulated only: %v", votes, without(machine[votes], simulated[votes]), without(simulated[votes], machine[votes]))
 		}
 	}
-	if slices.Equal(real[true], real[false]) {
+	if slices.Equal(machine[true], machine[false]) {
 		t.Error("voters and members are alike: the comparison sees nothing")
 	}
 }

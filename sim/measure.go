@@ -191,18 +191,24 @@ func (m *measures) attestedAt(region string, index int64) (at time.Time, ok bool
 // traffic counts what is written to streams, by protocol.
 type traffic struct {
 	counting atomic.Bool
-	of       [len(protocols) + 1]struct{ messages, bytes atomic.Int64 } // the last: any other
+	of       [protocolsCounted + 1]struct{ messages, bytes atomic.Int64 } // the last: any other
 }
 
-// protocols are those counted apart, what is written most first.
-var protocols = [...]protocol.ID{p2p.ProtocolGossip, p2p.ProtocolEntries, p2p.ProtocolAttest, p2p.ProtocolRaft, p2p.ProtocolSubmit, p2p.ProtocolStatus,
-	p2p.ProtocolRead, p2p.ProtocolJoin, p2p.ProtocolKeys}
+// protocolsCounted are those counted apart.
+const protocolsCounted = 9
+
+// counted lists them, what is written most first.
+func counted() [protocolsCounted]protocol.ID {
+	return [...]protocol.ID{p2p.ProtocolGossip, p2p.ProtocolEntries, p2p.ProtocolAttest, p2p.ProtocolRaft, p2p.ProtocolSubmit, p2p.ProtocolStatus,
+		p2p.ProtocolRead, p2p.ProtocolJoin, p2p.ProtocolKeys}
+}
 
 // tap counts one write.
 func (t *traffic) tap(_, _ peer.ID, proto protocol.ID, data []byte) {
 	if !t.counting.Load() {
 		return
 	}
+	protocols := counted()
 	i := 0
 	for i < len(protocols) && protocols[i] != proto {
 		i++
@@ -222,6 +228,7 @@ func (t *traffic) messages() (sum int64) {
 func (m *measures) report(nodes, certificates int) (r report.Traffic) {
 	t := &m.traffic
 	var bytes int64
+	protocols := counted()
 	for i := range t.of {
 		p := report.Protocol{Name: "other", Messages: t.of[i].messages.Load(), Bytes: t.of[i].bytes.Load()}
 		if i < len(protocols) {

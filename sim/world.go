@@ -87,7 +87,7 @@ func New(ctx context.Context, cfg Config) (w *World, err error) {
 		}
 		cfg.started()
 	}
-	err = w.Await(ctx, "every region to be founded and its nodes to be ready", w.ready)
+	err = w.Await(ctx, "every region to be founded and its nodes to be ready", w.founded())
 	if err == nil {
 		err = w.enrol(ctx)
 	}
@@ -166,6 +166,22 @@ func (w *World) Leader(region string) *Node {
 		}
 	}
 	return nil
+}
+
+// founded says whether every node has been ready at some time: a node that was is not asked again, for
+// there may be thousands, and a voter's status tells of every region.
+func (w *World) founded() func() (bool, error) {
+	rest := w.All()
+	return func() (bool, error) {
+		for len(rest) > 0 {
+			x := rest[len(rest)-1].Running()
+			if st, err := x.Status(); err != nil || !st.Ready {
+				return false, x.Failure()
+			}
+			rest = rest[:len(rest)-1]
+		}
+		return true, nil
+	}
 }
 
 func (w *World) ready() (bool, error) {

@@ -61,7 +61,7 @@ func (s *settings) repeat(cmd *cobra.Command) error {
 	var reports []*report.Report
 	one := *s
 	for i := range s.runs {
-		one.seed = s.seed + uint64(i) //nolint:gosec // a count
+		one.seed = s.seed + uint64(i)
 		rep, err := one.child(cmd)
 		if rep != nil {
 			reports = append(reports, rep)

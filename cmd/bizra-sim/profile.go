@@ -25,7 +25,7 @@ func newProfiles(prefix string) (*profiles, error) {
 		return p, nil
 	}
 	var err error
-	if p.cpu, err = os.Create(prefix + "-cpu.pprof"); err != nil {
+	if p.cpu, err = os.Create(prefix + "-cpu.pprof"); err != nil { //nolint:gosec // the file that was asked for
 		return nil, fmt.Errorf("write profiles: %w", err)
 	}
 	if err := pprof.StartCPUProfile(p.cpu); err != nil {
@@ -45,7 +45,7 @@ func (p *profiles) saw(phase string) {
 }
 
 func (p *profiles) moment(name string) error {
-	f, err := os.Create(p.prefix + "-" + name + ".pprof")
+	f, err := os.Create(p.prefix + "-" + name + ".pprof") //nolint:gosec // the file that was asked for
 	if err != nil {
 		return fmt.Errorf("write profiles: %w", err)
 	}

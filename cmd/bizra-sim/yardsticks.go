@@ -115,7 +115,8 @@ func (s *settings) growth(cmd *cobra.Command) (*report.Cost, error) {
 	if s.json {
 		return cost, nil
 	}
-	return cost, cost.Table(cmd.OutOrStdout())
+	err := cost.Table(cmd.OutOrStdout())
+	return cost, err
 }
 
 // checked carries out one run in a process of its own, after a look at its flags.

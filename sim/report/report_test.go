@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -129,7 +130,7 @@ func TestHTML(t *testing.T) {
 		drawing, next, _ := strings.Cut(after, "</svg>")
 		d := xml.NewDecoder(strings.NewReader("<svg" + drawing + "</svg>"))
 		for {
-			if _, err := d.Token(); err == io.EOF {
+			if _, err := d.Token(); errors.Is(err, io.EOF) {
 				break
 			} else if err != nil {
 				t.Fatalf("a plot is no SVG: %v", err)
