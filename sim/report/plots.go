@@ -120,7 +120,7 @@ func addDots(p *plot.Plot, points plotter.XYs, colour color.Color, radius vg.Len
 	return nil
 }
 
-func addLabels(p *plot.Plot, points plotter.XYs, names []string, size vg.Length, offset vg.Point) error {
+func addLabels(p *plot.Plot, points plotter.XYs, names []string, size vg.Length, offset vg.Point, align text.XAlignment) error {
 	if len(points) == 0 {
 		return nil
 	}
@@ -130,6 +130,7 @@ func addLabels(p *plot.Plot, points plotter.XYs, names []string, size vg.Length,
 	}
 	for i := range l.TextStyle {
 		l.TextStyle[i].Font, l.TextStyle[i].Color = font.Font{Typeface: "Liberation", Variant: "Sans", Size: size}, hex(quietHex)
+		l.TextStyle[i].XAlign = align
 	}
 	l.Offset = offset
 	p.Add(l)
@@ -296,7 +297,8 @@ func (r *Report) addPlaces(p *plot.Plot) error {
 		if err := addDots(p, xys, colour, 2.6); err != nil {
 			return err
 		}
-		if err := addLabels(p, xys, []string{name}, nameSize, nameAt(name)); err != nil {
+		offset, align := nameAt(name)
+		if err := addLabels(p, xys, []string{name}, nameSize, offset, align); err != nil {
 			return err
 		}
 	}
@@ -305,17 +307,16 @@ func (r *Report) addPlaces(p *plot.Plot) error {
 
 // nameAt is where the name of a place stands beside its dot: some are so near to each other that
 // one of two must give way.
-func nameAt(name string) vg.Point {
-	right, left, above, below := vg.Point{X: 7, Y: -2.5}, vg.Point{X: -52, Y: -2.5}, vg.Point{X: -20, Y: 7}, vg.Point{X: -20, Y: -13}
+func nameAt(name string) (offset vg.Point, align text.XAlignment) {
 	switch name {
 	case "us-west-1", "eu-west-1", "eu-west-3", "eu-south-2", "ap-southeast-7", "ap-southeast-5", "ap-east-1", "ap-south-1", "us-east-2", "ap-southeast-4":
-		return left
+		return vg.Point{X: -7, Y: -2.5}, text.XRight
 	case "eu-west-2", "eu-north-1", "ap-northeast-2", "ca-central-1", "me-south-1":
-		return above
+		return vg.Point{Y: 7}, text.XCenter
 	case "ap-northeast-3", "ap-southeast-3", "eu-south-1", "ap-south-2":
-		return below
+		return vg.Point{Y: -13}, text.XCenter
 	default:
-		return right
+		return vg.Point{X: 7, Y: -2.5}, text.XLeft
 	}
 }
 
@@ -340,7 +341,7 @@ func (r *Report) timelinePlot() (template.HTML, error) {
 		band.Color, band.Width = faint(badHex, 26), 0
 		p.Add(band)
 		at := plotter.XYs{{X: f.From, Y: top * (1 - 0.06*float64(i%10+1))}}
-		if err := addLabels(p, at, []string{f.Name}, fontSize-1, vg.Point{X: 4}); err != nil {
+		if err := addLabels(p, at, []string{f.Name}, fontSize-1, vg.Point{X: 4}, text.XLeft); err != nil {
 			return "", err
 		}
 	}
