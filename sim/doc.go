@@ -13,5 +13,9 @@
 // nothing certified that re-execution refuses, what was committed stays, equal states at equal
 // index, and bundles that verify with the federation document alone.
 //
+// [Simulate] carries out a [Plan] in a bubble of its own, measures it (measure.go, results.go), and
+// tells what it found as a [report.Report]; cmd/bizra-sim shows that. A [Watchdog], outside of virtual
+// time, notices when that stands still.
+//
 // It does not simulate bandwidth, the cost of processors, or the wear of a real file system.
 package sim
