@@ -84,7 +84,7 @@ func TestMetricsOfTheRunbook(t *testing.T) {
 	if len(names) < 8 {
 		t.Fatalf("only %d metrics are named", len(names))
 	}
-	n, err := Start(t.Context(), Config{Home: newHomeIn(t, testfed.New(2, 1), "a"), HTTP: "127.0.0.1:0"})
+	n, err := Start(t.Context(), Config{Home: newHomeIn(t, testfed.New(2, 1, testfed.Market), "a"), HTTP: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}
