@@ -9,7 +9,9 @@ import (
 )
 
 const (
-	// arenaChunkBytes is how much a Txn takes from the heap at a time for the keys and values it holds.
+	// A Txn takes from the heap arenaFirstBytes for the keys and values it holds, and then twice as much each
+	// time, up to arenaChunkBytes. A store in memory keeps what was taken.
+	arenaFirstBytes = 2 << 10
 	arenaChunkBytes = 32 << 10
 	// txnKeepWrites is the size up to which Reset keeps what a Txn holds its writes in: clearing it costs what it once held.
 	txnKeepWrites = 16 << 10
@@ -164,14 +166,18 @@ func (t *Txn) Reset() {
 
 // arena hands out small copies from larger pieces, to spare the heap. Nothing handed out is ever used again, so its slices
 // outlive any Reset.
-type arena struct{ free []byte }
+type arena struct {
+	free []byte
+	last int // bytes taken at the last time
+}
 
 func (a *arena) copy(value []byte) []byte {
 	if len(value) > arenaChunkBytes/8 {
 		return append(make([]byte, 0, len(value)), value...)
 	}
 	if len(value) > len(a.free) {
-		a.free = make([]byte, arenaChunkBytes)
+		a.last = max(min(2*a.last, arenaChunkBytes), arenaFirstBytes, len(value))
+		a.free = make([]byte, a.last)
 	}
 	n := copy(a.free, value)
 	out := a.free[:n:n]
