@@ -25,8 +25,8 @@ func (n *Node) startAttest(r *region.Region) error {
 		Attest: attest.Config{Region: own, Document: n.access.Document(), Views: views{n}, Signer: attest.NewKeys(own, n.home.LogKey, n.home.CosignKey),
 			Open: n.cfg.Ground.OpenStatement},
 		Host: n.host, Access: n.access, Leading: r.IsLeader,
-		Propose: func(_ context.Context, command []byte) error {
-			_, err := r.Attest(command)
+		Propose: func(ctx context.Context, command []byte) error {
+			_, err := r.Attest(ctx, command)
 			return err
 		},
 		Publish: n.announce, OnLearned: n.learned, OnAlarm: n.alarmed, OnFailure: n.attestFailed, Wall: n.cfg.Ground.Wall, Metrics: n.registry, Logger: n.log})

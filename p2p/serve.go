@@ -24,6 +24,7 @@ type Limits struct {
 	ResponseBytesMax int           // of one response frame; 1 MiB
 	ConcurrentMax    int           // streams served at once; 256
 	PerPeerMax       int           // of them, of one peer; 32
+	PerRegionMax     int           // of them, of all nodes of one region; 0: no such limit
 	Timeout          time.Duration // to read the request, to handle it, to write the response, each; 10 s. Not for ServeStream
 	PerPeerPerSecond float64       // streams that one peer may open in the long run; 0: no such limit
 	PerPeerBurst     int           // and at once; 10
@@ -62,7 +63,7 @@ func (l Limits) validate() error {
 		bad  bool
 	}{
 		{"RequestBytesMax", l.RequestBytesMax < 1}, {"ResponseBytesMax", l.ResponseBytesMax < 1}, {"ConcurrentMax", l.ConcurrentMax < 1},
-		{"PerPeerMax", l.PerPeerMax < 1}, {"PerPeerBurst", l.PerPeerBurst < 1}, {"StrangerBurst", l.StrangerBurst < 1},
+		{"PerPeerMax", l.PerPeerMax < 1}, {"PerRegionMax", l.PerRegionMax < 0}, {"PerPeerBurst", l.PerPeerBurst < 1}, {"StrangerBurst", l.StrangerBurst < 1},
 		{"Timeout", l.Timeout < 0}, {"RecheckEvery", l.RecheckEvery < 0}, {"PerPeerPerSecond", l.PerPeerPerSecond < 0}, {"StrangerPerSec", l.StrangerPerSec < 0},
 	} {
 		if f.bad {
@@ -104,6 +105,7 @@ type Server struct {
 	closed    bool
 	streams   map[network.Stream]context.CancelFunc
 	perPeer   map[peer.ID]int           // streams open now
+	perRegion map[string]int            // streams open now, where they are limited
 	rates     map[peer.ID]*rate.Limiter // emptied by recheck where full again
 	strangers *rate.Limiter
 	rechecks  *time.Timer // of the next recheck, nil while there is nothing to look at; holds a place in wg
@@ -121,7 +123,7 @@ func ServeStream(h host.Host, a *Access, proto protocol.ID, lim Limits,
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	srv := &Server{host: h, access: a, proto: proto, limits: lim, logger: a.cfg.Logger.With("protocol", proto), ctx: ctx, cancel: cancel,
-		streams: make(map[network.Stream]context.CancelFunc), perPeer: make(map[peer.ID]int), rates: make(map[peer.ID]*rate.Limiter),
+		streams: make(map[network.Stream]context.CancelFunc), perPeer: make(map[peer.ID]int), perRegion: make(map[string]int), rates: make(map[peer.ID]*rate.Limiter),
 		strangers: rate.NewLimiter(rate.Limit(lim.StrangerPerSec), lim.StrangerBurst)}
 	h.SetStreamHandler(proto, func(s network.Stream) { srv.serve(s, handle) })
 	return srv, nil
@@ -198,9 +200,16 @@ func (srv *Server) serve(s network.Stream, handle func(context.Context, peer.ID,
 // admit takes a place for the stream, or says that there is none.
 func (srv *Server) admit(from peer.ID, s network.Stream) (ctx context.Context, done func(), ok bool) {
 	stranger := srv.access.Role(from) == Stranger
+	var region string
+	if srv.limits.PerRegionMax > 0 {
+		region = srv.access.RegionOf(from)
+	}
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
 	if srv.closed || len(srv.streams) >= srv.limits.ConcurrentMax || srv.perPeer[from] >= srv.limits.PerPeerMax {
+		return nil, nil, false
+	}
+	if srv.limits.PerRegionMax > 0 && srv.perRegion[region] >= srv.limits.PerRegionMax {
 		return nil, nil, false
 	}
 	// Strangers make up as many names as they like, so they share one bucket.
@@ -210,6 +219,7 @@ func (srv *Server) admit(from peer.ID, s network.Stream) (ctx context.Context, d
 	ctx, cancel := context.WithCancel(srv.ctx)
 	srv.streams[s] = cancel
 	srv.perPeer[from]++
+	srv.perRegion[region]++
 	srv.wg.Add(1)
 	srv.watch()
 	return ctx, func() {
@@ -218,6 +228,9 @@ func (srv *Server) admit(from peer.ID, s network.Stream) (ctx context.Context, d
 		delete(srv.streams, s)
 		if srv.perPeer[from]--; srv.perPeer[from] <= 0 {
 			delete(srv.perPeer, from)
+		}
+		if srv.perRegion[region]--; srv.perRegion[region] <= 0 {
+			delete(srv.perRegion, region)
 		}
 		srv.mu.Unlock()
 		srv.wg.Done()

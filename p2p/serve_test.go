@@ -243,6 +243,52 @@ func TestLimitsOfStreams(t *testing.T) {
 	}
 }
 
+// TestLimitsOfRegions has the nodes of one region hold all the places that their region may have, and
+// a node of another region find one all the same.
+func TestLimitsOfRegions(t *testing.T) {
+	p := newPair(t, "b-1", onTCP)
+	second, other := newHost(t, p.fed.Nodes["b"][1]), newHost(t, p.fed.Nodes["a"][1])
+	connect(t, second, p.server)
+	connect(t, other, p.server)
+	release := make(chan struct{})
+	var inside atomic.Int32
+	srv, err := Serve(p.server, p.access, ProtocolEntries, Limits{ConcurrentMax: 3, PerPeerMax: 2, PerRegionMax: 2}, func(_ context.Context, _ peer.ID, in *echo) (*echo, error) {
+		inside.Add(1)
+		<-release
+		return in, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = srv.Close() })
+	done := make(chan error, 3)
+	call := func(h host.Host) error {
+		var out echo
+		return Call(t.Context(), h, p.server.ID(), ProtocolEntries, &echo{"hold"}, &out)
+	}
+	for _, h := range []host.Host{p.client, second} {
+		go func() { done <- call(h) }()
+	}
+	eventually(t, "two calls of one region are inside", func() bool { return inside.Load() == 2 })
+	for _, h := range []host.Host{p.client, second} {
+		if err := call(h); !errors.Is(err, ErrBusy) {
+			t.Errorf("a third call of the region: %v", err)
+		}
+	}
+	go func() { done <- call(other) }()
+	eventually(t, "another region's node has a place", func() bool { return inside.Load() == 3 })
+	close(release)
+	for range 3 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	eventually(t, "places are given back", func() bool { return srv.Stats().Open == 0 })
+	if err := call(p.client); err != nil {
+		t.Errorf("after the places were given back: %v", err)
+	}
+}
+
 func TestLimitsOfRate(t *testing.T) {
 	p := newPair(t, "a-2", onTCP)
 	srv := p.serve(t, Limits{PerPeerPerSecond: 0.001, PerPeerBurst: 3}, sameAgain)
@@ -453,7 +499,7 @@ func TestStreamEndsWithTheRightToIt(t *testing.T) {
 }
 
 func TestLimitsValidate(t *testing.T) {
-	for _, lim := range []Limits{{RequestBytesMax: -1}, {ResponseBytesMax: -1}, {ConcurrentMax: -1}, {PerPeerMax: -1}, {PerPeerBurst: -1},
+	for _, lim := range []Limits{{RequestBytesMax: -1}, {ResponseBytesMax: -1}, {ConcurrentMax: -1}, {PerPeerMax: -1}, {PerRegionMax: -1}, {PerPeerBurst: -1},
 		{StrangerBurst: -1}, {Timeout: -1}, {PerPeerPerSecond: -1}, {StrangerPerSec: -1}, {RecheckEvery: -1}} {
 		if err := lim.withDefaults().validate(); err == nil {
 			t.Errorf("taken: %+v", lim)

@@ -309,16 +309,16 @@ func TestRealRegionAttests(t *testing.T) {
 	})
 	for _, n := range c.nodes {
 		if n != l {
-			if _, err := n.current().Attest(c.fed.Certify(seal)); !errors.Is(err, ErrNotLeader) {
+			if _, err := n.current().Attest(t.Context(), c.fed.Certify(seal)); !errors.Is(err, ErrNotLeader) {
 				t.Errorf("%s, which does not lead: %v", n.id, err)
 			}
 		}
 	}
-	if _, err := l.current().Attest(fsm.EncodeSeal()); err == nil {
+	if _, err := l.current().Attest(t.Context(), fsm.EncodeSeal()); err == nil {
 		t.Error("a seal was taken for an attestation")
 	}
 	for _, repeated := range []bool{false, true} {
-		if res, err := l.current().Attest(c.fed.Certify(seal)); err != nil || !res.Accepted() || res.Repeated != repeated {
+		if res, err := l.current().Attest(t.Context(), c.fed.Certify(seal)); err != nil || !res.Accepted() || res.Repeated != repeated {
 			t.Fatalf("%+v, %v", res, err)
 		}
 	}
@@ -330,6 +330,25 @@ func TestRealRegionAttests(t *testing.T) {
 			})
 			return ok
 		})
+	}
+}
+
+// A statement that cannot be committed is waited for no longer than its context.
+func TestRealRegionAttestsNoLongerThanAsked(t *testing.T) {
+	cuts := newCuts()
+	c := newReal(t, func(_ *realNode, cfg *Config) { cfg.Network = &cutNetwork{cfg.Network, cuts} })
+	l := c.leader()
+	for _, n := range c.nodes {
+		if n != l {
+			cuts.set(l.id, n.id, true)
+			cuts.set(n.id, l.id, true)
+		}
+	}
+	defer cuts.heal()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := l.current().Attest(ctx, fsm.EncodeVote("b", 1, nil, nil)); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrUnknownOutcome) {
+		t.Errorf("after the context ended: %v", err)
 	}
 }
 

@@ -292,16 +292,29 @@ func (r *Region) begin() error {
 }
 
 // Attest commits a command of attestation (fsm.EncodeVote, fsm.EncodeCertify, fsm.EncodeEvidence) and returns what became of it
-// once it is applied here. Errors are those of Propose.
-func (r *Region) Attest(command []byte) (*fsm.Attested, error) {
-	res, err := r.commit(command)
-	if err != nil {
-		return nil, err
+// once it is applied here. Errors are those of Propose; a context that ends leaves the outcome unknown.
+func (r *Region) Attest(ctx context.Context, command []byte) (*fsm.Attested, error) {
+	type outcome struct {
+		res *fsm.Result
+		err error
 	}
-	if res.Attested == nil {
-		return nil, fmt.Errorf("attest: a command of %d bytes is none of attestation", len(command))
+	await, got := r.submit(command), make(chan outcome, 1)
+	go func() { // one of the flights that a shutdown waits for
+		res, err := await()
+		got <- outcome{res, err}
+	}()
+	select {
+	case o := <-got:
+		if o.err != nil {
+			return nil, o.err
+		}
+		if o.res.Attested == nil {
+			return nil, fmt.Errorf("attest: a command of %d bytes is none of attestation", len(command))
+		}
+		return o.res.Attested, nil
+	case <-ctx.Done():
+		return nil, unknownOutcome(context.Cause(ctx))
 	}
-	return res.Attested, nil
 }
 
 func (r *Region) commit(data []byte) (*fsm.Result, error) { return r.submit(data)() }

@@ -112,6 +112,7 @@ type Driver struct {
 	// What follows is the owner's.
 	machine   *attest.Machine
 	leading   bool
+	stepped   bool                // since the status was taken
 	agreed    int64               // own seal agreed on last; -1: none
 	sealed    map[int64]time.Time // when own seals that wait for a certificate were agreed on
 	exchanges map[string]bool     // regions with which one is under way
@@ -188,6 +189,10 @@ func (d *Driver) run() {
 		if err == nil {
 			err = d.look()
 		}
+		if err == nil && !d.stepped {
+			continue
+		}
+		d.stepped = false
 		if err != nil {
 			if d.ctx.Err() == nil {
 				d.cfg.Logger.Error("attestation stops", "error", err)
@@ -261,7 +266,7 @@ func (d *Driver) anew() (err error) {
 	if d.machine, err = attest.New(d.cfg.Attest, d.wallMillis()); err != nil {
 		return err
 	}
-	d.leading = false
+	d.leading, d.stepped = false, true
 	if d.agreed >= 0 {
 		return d.step(attest.Agreed{Number: d.agreed})
 	}
@@ -282,6 +287,7 @@ const sealedMax = 64
 func (d *Driver) wallMillis() int64 { return d.cfg.Wall().UnixMilli() }
 
 func (d *Driver) step(ev attest.Event) error {
+	d.stepped = true
 	out, err := d.machine.Step(d.wallMillis(), ev)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/bizra/bizra/consensus/attest"
+	documents "github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/p2p"
 )
 
@@ -17,14 +18,15 @@ const (
 	frameBytesMax    = attest.ExchangeBytesMax + 32<<10
 	perPeerPerSecond = 4 // exchanges that one peer may open in the long run
 	perPeerBurst     = 16
-	perPeerMax       = 4 // of them at once
-	servedMax        = 64
+	perRegionMax     = 4 // of them at once, of all voters of one region
+	// servedMax has places for all that the regions of a federation may hold, so that those who lie keep nobody out.
+	servedMax = perRegionMax * documents.RegionsMax
 )
 
 // serve answers exchanges.
 func (d *Driver) serve() (*p2p.Server, error) {
 	return p2p.Serve(d.cfg.Host, d.cfg.Access, p2p.ProtocolAttest, p2p.Limits{RequestBytesMax: frameBytesMax, ResponseBytesMax: frameBytesMax,
-		ConcurrentMax: servedMax, PerPeerMax: perPeerMax, PerPeerPerSecond: perPeerPerSecond, PerPeerBurst: perPeerBurst, Timeout: d.cfg.ExchangeTimeout},
+		ConcurrentMax: servedMax, PerPeerMax: perRegionMax, PerRegionMax: perRegionMax, PerPeerPerSecond: perPeerPerSecond, PerPeerBurst: perPeerBurst, Timeout: d.cfg.ExchangeTimeout},
 		func(ctx context.Context, from peer.ID, request *attest.Exchange) (*attest.Exchange, error) {
 			region := d.cfg.Access.RegionOf(from)
 			if region == "" || region == d.cfg.Attest.Region {
