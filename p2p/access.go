@@ -315,11 +315,15 @@ func (a *Access) judge(p peer.ID, proto protocol.ID) error {
 // Listed gives the addresses that the document, or another region's ledger, lists for a
 // peer, without /p2p.
 func (a *Access) Listed(p peer.ID) []string {
-	var listed []string
+	return append(slices.Clone(a.inDocument(p)), a.cfg.Foreign()[p].Addresses...)
+}
+
+// inDocument gives the addresses that the document lists for a peer.
+func (a *Access) inDocument(p peer.ID) []string {
 	if l := a.listed.Load(); l != nil {
-		listed = slices.Clone(l.roles[p].addresses)
+		return l.roles[p].addresses
 	}
-	return append(listed, a.cfg.Foreign()[p].Addresses...)
+	return nil
 }
 
 // OwnRegion lists the peers that belong to the own region now and whom a node should

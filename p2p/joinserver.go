@@ -106,12 +106,13 @@ func (j *joinServer) handle(_ context.Context, from peer.ID, request *joinReques
 	return response, nil
 }
 
-// abroad lists the voters of the other regions: those of the caller's region first, who may
+// abroad lists the voters of the other regions that are reached elsewhere than the document says,
+// which the caller has: those of the caller's region first, who may
 // have nobody else to find each other by, and then the others by chance, since not all may fit.
 func (j *joinServer) abroad(caller peer.ID) []peer.ID {
 	var home, others []peer.ID
 	for _, region := range j.access.ForeignRegions() {
-		ids := slices.DeleteFunc(j.access.ForeignVoters(region), func(id peer.ID) bool { return id == caller })
+		ids := slices.DeleteFunc(j.access.ForeignVoters(region), func(id peer.ID) bool { return id == caller || !j.news(id) })
 		if region == j.access.RegionOf(caller) {
 			home = ids
 			continue
@@ -120,6 +121,13 @@ func (j *joinServer) abroad(caller peer.ID) []peer.ID {
 	}
 	rand.Shuffle(len(others), func(x, y int) { others[x], others[y] = others[y], others[x] }) //nolint:gosec // spreads hints; nothing secret
 	return append(home, others...)
+}
+
+// news says whether a peer is known to be reached at an address that the document does not list.
+func (j *joinServer) news(id peer.ID) bool {
+	listed := j.access.inDocument(id)
+	unlisted := func(a string) bool { return !slices.Contains(listed, a) }
+	return slices.ContainsFunc(texts(j.book.Addresses(id)), unlisted) || slices.ContainsFunc(j.access.Listed(id), unlisted)
 }
 
 func (j *joinServer) text(document *federation.Document) []byte {

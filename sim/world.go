@@ -53,7 +53,7 @@ func New(ctx context.Context, cfg Config) (w *World, err error) {
 	w = &World{cfg: cfg, memo: newMemo(cfg.NoMemo), regions: make(map[string][]*Node), home: make(map[peer.ID]string),
 		agents: make(map[string]*testfed.Signer), numbers: make(map[string]int), slow: make(map[string]time.Duration),
 		byID: make(map[peer.ID]*Node), parts: make(map[string]func(from, to *Node) bool), weathers: make(map[string]weatherRule)}
-	w.Fed = testfed.NewDrawn(cfg.draw(""), cfg.Regions, cfg.Voters, testfed.Open, testfed.Lenient, addresses, cfg.Change)
+	w.Fed = testfed.NewDrawn(cfg.draw(""), cfg.Regions, cfg.Voters, testfed.Open, testfed.Lenient, cfg.addresses, cfg.Change)
 	if w.Fed.Document, err = federation.Parse(w.Fed.Document.Canonical()); err != nil {
 		return nil, err
 	}
@@ -94,11 +94,11 @@ func New(ctx context.Context, cfg Config) (w *World, err error) {
 	return w, err
 }
 
-// addresses gives each voter of a document one; where it is, the network knows.
-func addresses(d *federation.Document) {
+// addresses gives each voter of a document the address of its first host.
+func (c *Config) addresses(d *federation.Document) {
 	for r := range d.Regions {
 		for v := range d.Regions[r].Voters {
-			d.Regions[r].Voters[v].Addresses = []string{fmt.Sprintf("/ip4/10.1.%d.%d/udp/4001/quic-v1", r, v)}
+			d.Regions[r].Voters[v].Addresses = []string{memnet.Address(r*(c.Voters+c.Members) + v)}
 		}
 	}
 }

@@ -47,8 +47,13 @@ type handler struct {
 
 type emitters struct{ connectedness, identified, protocols event.Emitter }
 
+// Address is that of the host which a network makes after so many others.
+func Address(index int) string {
+	return fmt.Sprintf("/ip4/10.%d.%d.%d/udp/4001/quic-v1", index>>16&255, index>>8&255, index&255)
+}
+
 func newHost(n *Network, id peer.ID, key crypto.PrivKey, index int) (*Host, error) {
-	address, err := ma.NewMultiaddr(fmt.Sprintf("/ip4/10.%d.%d.%d/udp/4001/quic-v1", index>>16&255, index>>8&255, index&255))
+	address, err := ma.NewMultiaddr(Address(index))
 	if err != nil {
 		return nil, err
 	}
