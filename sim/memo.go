@@ -7,10 +7,8 @@ import (
 	"sync"
 
 	"github.com/bizra/bizra/consensus/attest"
-	"github.com/bizra/bizra/consensus/certificate"
 	"github.com/bizra/bizra/consensus/follow"
 	"github.com/bizra/bizra/fsm"
-	"github.com/bizra/bizra/fsm/checkpoint"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/p2p"
 )
@@ -42,7 +40,6 @@ type memo struct {
 	mu          sync.Mutex
 	counts      map[string]MemoCount
 	statements  generations[statementKey, *attest.Statement]
-	cosigned    generations[statementKey, []string]
 	entries     generations[entryKey, *fsm.Entry]
 	invitations generations[statementKey, *p2p.Credential]
 	signatures  generations[signatureKey, struct{}]
@@ -77,9 +74,9 @@ func (w *World) Memo() map[string]MemoCount {
 }
 
 // count is called under mu.
-func (m *memo) count(kind string, real, memoised int) {
+func (m *memo) count(kind string, worked, memoised int) {
 	c := m.counts[kind]
-	c.Real, c.Memoised = c.Real+int64(real), c.Memoised+int64(memoised)
+	c.Real, c.Memoised = c.Real+int64(worked), c.Memoised+int64(memoised)
 	m.counts[kind] = c
 }
 
@@ -124,36 +121,6 @@ func (m *memo) statement(data []byte, doc *federation.Document) (*attest.Stateme
 		m.mu.Unlock()
 	}
 	return s, nil
-}
-
-// certificate is [certificate.Verify].
-func (m *memo) certificate(note []byte, doc *federation.Document) (*checkpoint.Checkpoint, []string, error) {
-	if m.off {
-		return certificate.Verify(note, doc)
-	}
-	key := statementKey{doc.Digest(), sha256.Sum256(note)}
-	m.mu.Lock()
-	cosigners, ok := m.cosigned.get(key)
-	if ok {
-		m.count(MemoCertificate, 0, 1)
-	}
-	m.mu.Unlock()
-	if ok {
-		body, err := fsm.CertificateBody(note)
-		if err != nil {
-			return nil, nil, err
-		}
-		c, err := checkpoint.ParseBody(body)
-		return c, cosigners, err
-	}
-	c, cosigners, err := certificate.Verify(note, doc)
-	if err == nil {
-		m.mu.Lock()
-		m.count(MemoCertificate, 1, 0)
-		m.cosigned.put(key, cosigners)
-		m.mu.Unlock()
-	}
-	return c, cosigners, err
 }
 
 // parse is [follow.ParseEntries].

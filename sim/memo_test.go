@@ -41,7 +41,7 @@ func seeded(t *testing.T) *rand.Rand {
 	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	return rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test's dice
+	return rand.New(rand.NewPCG(seed, 0))
 }
 
 func parsed(t *testing.T, d *federation.Document) *federation.Document {
@@ -106,18 +106,6 @@ func TestForgedStatementsAreNotMemoised(t *testing.T) {
 		}
 		if refused < 200 {
 			t.Errorf("%d of 300 forged ones of kind %s were refused", refused, kind)
-		}
-	}
-	if _, _, err := m.certificate(made, doc); err != nil {
-		t.Fatal(err)
-	}
-	if again, _, err := m.certificate(made, doc); err != nil || *again != *c {
-		t.Fatalf("a memoised certificate says %+v: %v", again, err)
-	}
-	for range 300 {
-		data := forge(dice, made)
-		if _, _, err := m.certificate(data, doc); err == nil && !bytes.Equal(data, made) {
-			t.Fatalf("the certificate %q was taken", data)
 		}
 	}
 }
