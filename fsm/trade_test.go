@@ -91,16 +91,6 @@ func (r *rig) market() *fsm.MarketStanding {
 	return s
 }
 
-// last is the entry appended last.
-func (r *rig) last() *fsm.Entry {
-	r.t.Helper()
-	e, err := r.view().Entry(r.size() - 1)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return e
-}
-
 func TestMarket(t *testing.T) {
 	r := newRig(t, testfed.New(1, 3, testfed.Market))
 	a, b := r.trader("alice"), r.trader("bob")

@@ -153,8 +153,7 @@ func TestTxnScan(t *testing.T) {
 			for range rapid.IntRange(0, 8).Draw(t, "writes") {
 				k, v := key.Draw(t, "key"), fmt.Sprint(i, len(want))
 				w := store.Write{Key: []byte(k), Value: []byte(v), Delete: rapid.IntRange(0, 3).Draw(t, "deletes") == 0}
-				switch want[k] = v; {
-				case w.Delete:
+				if want[k] = v; w.Delete {
 					delete(want, k)
 				}
 				switch {

@@ -87,7 +87,7 @@ func (w *world) grab(o *owner, free, most int64) (bool, error) {
 	left := w.market.Rules().Capacity[resource] - w.market.Head().Issued[resource]
 	if take := min(left, free/unitPrice, most); take > 0 {
 		for _, price := range w.prices(o, take*unitPrice) {
-			did, _, err := w.step(o, market.Issue{Resource: resource, Quantity: take, Price: price})
+			did, err := w.step(o, market.Issue{Resource: resource, Quantity: take, Price: price})
 			if did || err != nil {
 				return did, err
 			}
@@ -107,7 +107,7 @@ func (w *world) grab(o *owner, free, most int64) (bool, error) {
 		return false, nil
 	}
 	for _, price := range w.prices(o, best.price) {
-		did, _, err := w.step(o, market.Buy{Licence: best.number, Limit: best.price, Price: price})
+		did, err := w.step(o, market.Buy{Licence: best.number, Limit: best.price, Price: price})
 		if did || err != nil {
 			return did, err
 		}
@@ -137,7 +137,7 @@ func (w *world) boast(o *owner, l *market.Licence) error {
 		if middle <= low {
 			break
 		}
-		did, _, err := w.step(o, market.Reassess{Licence: l.Number, Price: middle})
+		did, err := w.step(o, market.Reassess{Licence: l.Number, Price: middle})
 		if err != nil {
 			return err
 		}
@@ -150,7 +150,7 @@ func (w *world) boast(o *owner, l *market.Licence) error {
 	if low > l.Price || w.now-l.DeclaredMillis < renewMillis {
 		return nil
 	}
-	_, _, err = w.step(o, market.Reassess{Licence: l.Number, Price: l.Price})
+	_, err = w.step(o, market.Reassess{Licence: l.Number, Price: l.Price})
 	return err
 }
 
@@ -167,7 +167,7 @@ func split(w *world, o *owner) error {
 	}
 	l := &licences[0]
 	if price := bounded(least + least/20); l.Price != price {
-		_, _, err = w.step(o, market.Reassess{Licence: l.Number, Price: price})
+		_, err = w.step(o, market.Reassess{Licence: l.Number, Price: price})
 	}
 	return err
 }
@@ -194,7 +194,7 @@ func collude(w *world, o *owner) error {
 	}
 	for i := range licences {
 		if l := &licences[i]; w.now-l.DeclaredMillis >= renewMillis {
-			if _, _, err := w.step(o, market.Reassess{Licence: l.Number, Price: l.Price}); err != nil {
+			if _, err := w.step(o, market.Reassess{Licence: l.Number, Price: l.Price}); err != nil {
 				return err
 			}
 		}
@@ -216,7 +216,7 @@ func dodge(w *world, o *owner) error {
 		l := &licences[i]
 		others := h.Value - l.Price
 		if price := bounded(least + least/20 - others); price < l.Price {
-			did, _, err := w.step(o, market.Reassess{Licence: l.Number, Price: price})
+			did, err := w.step(o, market.Reassess{Licence: l.Number, Price: price})
 			if err != nil {
 				return err
 			}
@@ -233,11 +233,11 @@ func (w *world) dodges(seller *owner, of offer) bool {
 	if w.cfg.Attack != Dodge || !seller.attacks {
 		return false
 	}
-	did, _, err := w.step(seller, market.Reassess{Licence: of.number, Price: bounded(2 * of.price)})
+	did, err := w.step(seller, market.Reassess{Licence: of.number, Price: bounded(2 * of.price)})
 	if err != nil || !did {
 		return false
 	}
-	if _, _, err := w.step(seller, market.Reassess{Licence: of.number, Price: of.price}); err != nil {
+	if _, err := w.step(seller, market.Reassess{Licence: of.number, Price: of.price}); err != nil {
 		return false
 	}
 	w.tally.dodged++
@@ -269,7 +269,7 @@ func (w *world) scale(to func(int64) int64) error {
 			return err
 		}
 		for i := range licences {
-			if _, _, err := w.step(o, market.Reassess{Licence: licences[i].Number, Price: to(licences[i].Price)}); err != nil {
+			if _, err := w.step(o, market.Reassess{Licence: licences[i].Number, Price: to(licences[i].Price)}); err != nil {
 				return err
 			}
 		}

@@ -72,7 +72,7 @@ func honest(w *world, o *owner) error {
 	for i := range licences {
 		l := &licences[i]
 		if !w.cfg.KeepLots && l.Quantity > unitsOfOffer && l.Quantity > tooLarge*o.wants { // it cannot be taken apart, but be had again in part
-			if _, _, err := w.step(o, market.Release{Licence: l.Number}); err != nil {
+			if _, err := w.step(o, market.Release{Licence: l.Number}); err != nil {
 				return err
 			}
 			h.Value -= l.Price
@@ -174,7 +174,7 @@ func (w *world) named(name string) *owner {
 // declare takes a step that declares a price, beside others that the owner has declared. Where the market finds that too much or too
 // little, the owner declares what every newcomer may, if that leaves anything for this licence.
 func (w *world) declare(o *owner, price, others int64, step func(price int64) market.Action) error {
-	did, _, err := w.step(o, step(price))
+	did, err := w.step(o, step(price))
 	if did || err != nil {
 		return err
 	}
@@ -186,7 +186,7 @@ func (w *world) declare(o *owner, price, others int64, step func(price int64) ma
 	if second == price || second > price && price+others >= least {
 		return nil
 	}
-	_, _, err = w.step(o, step(second))
+	_, err = w.step(o, step(second))
 	return err
 }
 
@@ -208,7 +208,7 @@ func (w *world) exchange() error {
 			if from == o || amount < market.Credit {
 				continue
 			}
-			did, _, err := w.step(from, market.Pay{To: o.name, Amount: amount})
+			did, err := w.step(from, market.Pay{To: o.name, Amount: amount})
 			if err != nil {
 				return err
 			}

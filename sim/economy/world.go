@@ -114,16 +114,16 @@ func newWorld(cfg Config) (*world, error) {
 }
 
 // step takes a step in the market. A refusal is counted, and no error.
-func (w *world) step(o *owner, a market.Action) (did bool, out market.Outcome, err error) {
-	out, err = w.market.Apply(w.now, market.Actor{Owner: o.name, Ihsan: 1}, a)
+func (w *world) step(o *owner, a market.Action) (did bool, err error) {
+	out, err := w.market.Apply(w.now, market.Actor{Owner: o.name, Ihsan: 1}, a)
 	w.tally.steps++
 	var refusal *market.Refusal
 	if errors.As(err, &refusal) {
 		w.tally.refused[refusal.Reason]++
-		return false, out, nil
+		return false, nil
 	}
 	if err != nil {
-		return false, out, fmt.Errorf("economy: hour %d: %w", w.hour, err)
+		return false, fmt.Errorf("economy: hour %d: %w", w.hour, err)
 	}
 	for _, gone := range [][]int64{out.Lapsed, out.Revoked} {
 		for _, number := range gone {
@@ -134,7 +134,7 @@ func (w *world) step(o *owner, a market.Action) (did bool, out market.Outcome, e
 	case market.Issue, market.Buy, market.Reassess:
 		l, _, err := w.market.Licence(out.Licence)
 		if err != nil {
-			return false, out, fmt.Errorf("economy: %w", err)
+			return false, fmt.Errorf("economy: %w", err)
 		}
 		w.offers.put(&l)
 		if _, bought := a.(market.Buy); bought {
@@ -143,7 +143,7 @@ func (w *world) step(o *owner, a market.Action) (did bool, out market.Outcome, e
 	case market.Release:
 		w.offers.drop(a.Licence)
 	}
-	return true, out, nil
+	return true, nil
 }
 
 func (w *world) holder(o *owner) (market.Holder, error) {
