@@ -1,6 +1,10 @@
 package client
 
-import "strings"
+import (
+	"math"
+	"strings"
+	"time"
+)
 
 // What the governance layers say, in receipts, sessions and of agents. Scores are in [0, 1].
 
@@ -117,6 +121,21 @@ type AgentRecord struct {
 	Observed  int    `json:"observed"` // outcomes in that unit's window
 	DecidedAt string `json:"decided_at,omitempty"`
 	LogTime   string `json:"log_time"` // as of which all this is
+}
+
+// claimRecovery is what each minute of log time leaves of a record's deficit (docs/governance.md, measured SNR).
+const claimRecovery = 0.95
+
+// ClaimAt is the highest snr_score that the agent may claim at a time, if nothing else happens
+// until then: a record is as of the last entry, and what it lacks is made up as time goes by.
+func (a *AgentRecord) ClaimAt(now time.Time) float64 {
+	at, err := time.Parse(time.RFC3339, a.LogTime)
+	if err != nil || a.ClaimMax >= 1 {
+		return a.ClaimMax
+	}
+	minutes := max(math.Floor(now.Sub(at).Minutes()), 0)
+	deficit := (1 - a.MeasuredSNR) * math.Pow(claimRecovery, minutes)
+	return min(1, a.ClaimMax+(1-a.MeasuredSNR)-deficit)
 }
 
 // BreakerCounts are how many agents are not clear.

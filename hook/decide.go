@@ -267,10 +267,7 @@ func (h *Home) askNode(ctx context.Context, questions []client.Question, local L
 	defer region.Close()
 	var j *client.Judgement
 	for n := range questions {
-		if j, err = region.Judge(ctx, questions[n]); err == nil && j.DecidedBy == client.DecidedBySNR && j.Agent != nil && j.Agent.ClaimMax < questions[n].SNRScore {
-			questions[n].SNRScore = claimWithin(questions[n].SNRScore, j.Agent.ClaimMax)
-			j, err = region.Judge(ctx, questions[n])
-		}
+		j, err = region.Judge(ctx, questions[n])
 		if err != nil || !j.Passed {
 			break
 		}

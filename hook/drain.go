@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -134,6 +133,9 @@ func (d *drainer) prepare(ctx context.Context, i *Item, st *stand) (err error) {
 			return err
 		}
 	}
+	if err := d.supported(ctx, i, st); err != nil {
+		return err
+	}
 	next := i.Steps[i.Next]
 	p := &client.Payload{Action: "session.transition", StateHash: &st.Head}
 	switch hop := toward(st.State, next.To); {
@@ -156,7 +158,7 @@ func (d *drainer) prepare(ctx context.Context, i *Item, st *stand) (err error) {
 	if err != nil {
 		return err
 	}
-	env, err := client.Complete(p, client.Signer{Key: key, AgentID: d.Config.AgentID, IhsanScore: d.Config.IhsanScore, SNRScore: d.claim(st)},
+	env, err := client.Complete(p, client.Signer{Key: key, AgentID: d.Config.AgentID, IhsanScore: d.Config.IhsanScore, SNRScore: d.Config.SNRScore},
 		client.Context{PolicyHash: d.policy.PolicyHash, Region: d.policy.Region})
 	if err != nil {
 		return d.hopeless(i, err)
@@ -171,18 +173,21 @@ const (
 	forStep = "step"
 )
 
-// claim is the snr_score that proofs claim: never more than the agent's record supported when it
-// was told last.
-func (d *drainer) claim(st *stand) float64 {
-	if st.ClaimMax <= 0 {
-		return d.Config.SNRScore
+// supported waits until the agent's record supports what proofs claim. One that claims more is refused,
+// one that claims less does not pass FATE, and either refusal makes the record worse.
+func (d *drainer) supported(ctx context.Context, i *Item, st *stand) error {
+	if st.ClaimMax == 0 || st.ClaimMax >= d.Config.SNRScore {
+		return nil
 	}
-	return claimWithin(d.Config.SNRScore, st.ClaimMax)
-}
-
-// claimWithin lowers a claim to what may be claimed, in four decimals.
-func claimWithin(claim, most float64) float64 {
-	return min(claim, math.Floor(most*1e4)/1e4)
+	a, err := d.region.Agent(ctx, d.Config.AgentID)
+	if err != nil {
+		return d.leave(i, err, pauseUnreachable)
+	}
+	if most := a.ClaimAt(time.Now()); most < d.Config.SNRScore {
+		return d.leave(i, fmt.Errorf("the agent's record supports an snr_score of %.4f, and proofs claim %v: each minute mends some of it", most, d.Config.SNRScore), pauseRefused)
+	}
+	st.ClaimMax = 0 // until a receipt says otherwise
+	return nil
 }
 
 func withSession(data json.RawMessage, session string) (pci.Value, error) {

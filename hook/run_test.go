@@ -3,6 +3,7 @@ package hook
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -388,7 +389,7 @@ func TestGemini(t *testing.T) {
 	}
 }
 
-// TestNewConstitution: the envelope that was signed under another constitution is signed again.
+// TestOldEnvelopes: what was signed under another constitution, or on another head, is signed again.
 func TestOldEnvelopes(t *testing.T) {
 	n := region(t)
 	h := newHome(t, Config{Nodes: []string{n.URL}})
@@ -437,5 +438,31 @@ func TestPause(t *testing.T) {
 	}
 	if n, err := h.drain(t.Context(), false); n != 0 || !errors.Is(err, errLater) || !strings.Contains(err.Error(), "waits another") {
 		t.Errorf("%d, %v", n, err)
+	}
+}
+
+// TestRecord: an agent whose record supports less than proofs claim is withheld, and nothing is sent that
+// would make the record worse.
+func TestRecord(t *testing.T) {
+	n := region(t, func(d *federation.Document) { d.Constitution.Thresholds.MeasuredSNRMargin = 0.1 })
+	h := newHome(t, Config{Nodes: []string{n.URL}})
+	denials := 0
+	for ; denials < 60 && waiting(t, h) == 0; denials++ {
+		if s := tell(t, h, bashBefore("s1", fmt.Sprint("t", denials), "rm -rf /")); !s.denied() {
+			t.Fatalf("%+v", s)
+		}
+	}
+	if waiting(t, h) == 0 || denials < 20 {
+		t.Fatalf("after %d denials nothing waits", denials)
+	}
+	_, size := ledgerFrom(t, n, 1<<40)
+	if s := tell(t, h, bashBefore("s1", "last", "ls")); !s.denied() || !strings.Contains(s.reason(), "above what the agent's record supports") {
+		t.Errorf("%+v", s)
+	}
+	if _, err := h.Flush(t.Context()); !errors.Is(err, errLater) || !strings.Contains(err.Error(), "each minute mends") {
+		t.Errorf("flush: %v", err)
+	}
+	if _, now := ledgerFrom(t, n, 1<<40); now != size {
+		t.Errorf("%d entries more", now-size)
 	}
 }

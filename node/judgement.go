@@ -76,7 +76,7 @@ func (b backend) judge(v *apiView, q *client.Question) (*client.Judgement, error
 	if err != nil {
 		return nil, err
 	}
-	s := judge.Standing{Region: v.region, Known: true, Open: doc.Constitution.Limits.OpenRegistration, Now: timeText(time.Now().UnixMilli())}
+	s := judge.Standing{Region: v.region, Known: true, Open: doc.Constitution.Limits.OpenRegistration, Now: time.Now()}
 	if s.Agent, err = v.Agent(q.AgentID); err != nil && !errors.Is(err, api.ErrNotFound) {
 		return nil, err
 	}

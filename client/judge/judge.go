@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"time"
 
 	"github.com/bizra/bizra/client"
 	"github.com/bizra/bizra/fsm/constitution"
@@ -51,7 +52,7 @@ type Standing struct {
 	Open    bool                // unknown agents are registered by their first proof
 	Agent   *client.AgentRecord // nil: not registered
 	Session constitution.Session
-	Now     string // RFC 3339: a mute that ends before is over
+	Now     time.Time // a mute that ends before is over, and what a record lacks is made up until then
 }
 
 // Judge says how a proof would fare. The error is a *pci.Reject for a question that is
@@ -97,7 +98,7 @@ func verdict(v *gate.Verdict, q *client.Question, s *Standing) *client.Judgement
 	default:
 		out.Message = strings.Join(out.ToPass, "; ") + "."
 	}
-	if by, message := s.refuses(q); by != "" && before(by, v.Decision) {
+	if by, message := s.refuses(q); by != "" && earlier(by, v.Decision) {
 		out.DecidedBy, out.Message, out.Rule, out.Dimension = by, message, "", ""
 		out.ToPass = append([]string{message}, out.ToPass...)
 	}
@@ -105,8 +106,8 @@ func verdict(v *gate.Verdict, q *client.Question, s *Standing) *client.Judgement
 	return out
 }
 
-// before reports whether what the region knows decides before what the constitution says.
-func before(by string, d gate.Decision) bool {
+// earlier reports whether what the region knows decides before what the constitution says.
+func earlier(by string, d gate.Decision) bool {
 	return by == client.DecidedByAgent || d != gate.ByIhsan && d != gate.BySNR
 }
 
@@ -119,13 +120,19 @@ func (s *Standing) refuses(q *client.Question) (by, message string) {
 	case a == nil:
 	case a.Revoked != "":
 		return client.DecidedByAgent, fmt.Sprintf("Agent %.80q is revoked since %s.", q.AgentID, a.Revoked)
-	case a.Breaker == mutedBreaker && a.Until > s.Now:
+	case a.Breaker == mutedBreaker && s.before(a.Until):
 		return client.DecidedByAgent, fmt.Sprintf("Agent %.80q is muted until %s: what it did before failed or was refused.", q.AgentID, a.Until)
-	case q.SNRScore > a.ClaimMax+claimTolerance:
-		return client.DecidedBySNR, fmt.Sprintf("The claimed snr_score %v is above what the agent's record supports: its measured SNR is %.4f, so that it may claim at most %.4f.",
-			q.SNRScore, a.MeasuredSNR, math.Floor(a.ClaimMax*1e4)/1e4)
+	case q.SNRScore > a.ClaimAt(s.Now)+claimTolerance:
+		return client.DecidedBySNR, fmt.Sprintf("The claimed snr_score %v is above what the agent's record supports: its measured SNR was %.4f at the last entry, and it may claim at most %.4f now. Each minute mends some of it; a lower claim would not.",
+			q.SNRScore, a.MeasuredSNR, math.Floor(a.ClaimAt(s.Now)*1e4)/1e4)
 	}
 	return "", ""
+}
+
+// before reports whether it is not yet the time of a text.
+func (s *Standing) before(text string) bool {
+	t, err := time.Parse(time.RFC3339, text)
+	return err == nil && s.Now.Before(t)
 }
 
 const (

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/bizra/bizra/client"
 	"github.com/bizra/bizra/client/judge"
@@ -35,7 +36,7 @@ func TestJudge(t *testing.T) {
 		a := &client.AgentRecord{Agent: client.Agent{AgentID: "alice", AgentType: "PAT", Owner: "acme"}, Standing: client.Standing{ClaimMax: 1, MeasuredSNR: 1, Breaker: "clear"},
 			LogTime: "2026-03-02T12:00:00.000Z"}
 		edit(a)
-		return judge.Standing{Region: "eu", Known: true, Agent: a, Now: "2026-03-02T12:01:00.000Z"}
+		return judge.Standing{Region: "eu", Known: true, Agent: a, Now: time.Date(2026, 3, 2, 12, 1, 0, 0, time.UTC)}
 	}
 	removal := strings.Replace(listing, `"ls"`, `"rm -rf /"`, 1)
 	fine := agent(func(*client.AgentRecord) {})
@@ -56,8 +57,11 @@ func TestJudge(t *testing.T) {
 		{"revoked", ask(removal), agent(func(a *client.AgentRecord) { a.Revoked = "2026-03-02T11:00:00.000Z" }), client.DecidedByAgent, "revoked", 2},
 		{"muted", ask(listing), agent(func(a *client.AgentRecord) { a.Breaker, a.Until = "muted", "2026-03-02T12:05:00.000Z" }), client.DecidedByAgent, "muted until", 1},
 		{"a mute that is over", ask(listing), agent(func(a *client.AgentRecord) { a.Breaker, a.Until = "muted", "2026-03-02T12:00:30.000Z" }), client.DecidedByNone, "", 0},
-		{"a claim above the record", ask(listing), agent(func(a *client.AgentRecord) { a.ClaimMax, a.MeasuredSNR = 0.9, 0.8 }), client.DecidedBySNR, "at most 0.9000", 1},
-		{"the claim before the rule", ask(removal), agent(func(a *client.AgentRecord) { a.ClaimMax = 0.9 }), client.DecidedBySNR, "at most 0.9000", 2},
+		{"a claim above the record", ask(listing), agent(func(a *client.AgentRecord) { a.ClaimMax, a.MeasuredSNR = 0.9, 0.8 }), client.DecidedBySNR, "at most 0.9100", 1},
+		{"the claim before the rule", ask(removal), agent(func(a *client.AgentRecord) { a.ClaimMax, a.MeasuredSNR = 0.9, 0.8 }), client.DecidedBySNR, "at most 0.9100", 2},
+		{"a record that is mended since", ask(listing), agent(func(a *client.AgentRecord) {
+			a.ClaimMax, a.MeasuredSNR, a.LogTime = 0.9, 0.8, "2026-03-02T11:50:00.000Z"
+		}), client.DecidedByNone, "", 0},
 	} {
 		got, err := j.Judge(c.q, c.s)
 		if err != nil {
