@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"cmp"
-	"encoding/binary"
 	"errors"
 	"slices"
 )
@@ -145,10 +144,11 @@ func (t *Txn) Writes() []Write {
 }
 
 // headOf is the first eight bytes of a key as a number that orders as the key does, as far as they go.
-func headOf(key []byte) uint64 {
-	var b [8]byte
-	copy(b[:], key)
-	return binary.BigEndian.Uint64(b[:])
+func headOf(key []byte) (head uint64) {
+	for i := range min(len(key), 8) {
+		head |= uint64(key[i]) << (56 - 8*i)
+	}
+	return head
 }
 
 // Reset forgets all writes of t.
