@@ -36,8 +36,8 @@ func (f *weatherFault) Begin(w *World) error {
 		if !befallen(from) && !befallen(to) {
 			return memnet.Fate{}
 		}
-		fate, any := f.fate(f.befall, proto, latency)
-		if any {
+		fate, met := f.fate(f.befall, proto, latency)
+		if met {
 			f.effects.Add(1)
 		}
 		return fate
