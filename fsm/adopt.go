@@ -126,10 +126,25 @@ func (m *Machine) putInForce(t int64) error {
 	}
 	m.head.Document, m.head.DocumentDigest = next.Version, next.Digest()
 	m.noteDocument()
+	m.lawSince = t
 	if err := m.adopt(next); err != nil {
 		return err
 	}
 	return m.adoptMarket(t)
+}
+
+// findLawSince says since when, at the earliest, no document can have changed the constitution's windows: since genesis if it is
+// still in force, else since now.
+func (m *Machine) findLawSince() error {
+	m.lawSince = 0
+	it, err := m.st.Iter(numbered(keyInForce, 1), []byte{keyInForce + 1})
+	if err != nil {
+		return fmt.Errorf("read which documents were in force: %w", err)
+	}
+	if it.First() {
+		m.lawSince = m.head.TimeMillis
+	}
+	return errors.Join(it.Err(), it.Close())
 }
 
 // forgetWhatIsForgotten drops the nonces that are left of a second whose record has gone

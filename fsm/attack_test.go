@@ -88,9 +88,10 @@ func TestForgettingIsSpreadOverEntries(t *testing.T) {
 func TestFailedReadsStopTheReplica(t *testing.T) {
 	for _, prefix := range []string{"D", "Sagent/", "Skey/", "Sspent/", "Svoters", "X"} {
 		r, counting := newCountingRig(t, testfed.New(1, 3, testfed.Open))
+		r.submit(r.fed.Agent("y", r.now).Sign("session.open", open("before"), ""))
 		r.open() // so that nothing is in memory
 		counting.fail = prefix
-		_, err := r.m.Apply([]fsm.Command{{Index: 2, Term: 1, Data: fsm.EncodeProofs(r.now, [][]byte{
+		_, err := r.m.Apply([]fsm.Command{{Index: r.index + 1, Term: 1, Data: fsm.EncodeProofs(r.now, [][]byte{
 			r.fed.Agent("x", r.now).Sign("session.open", open("s"), "").Canonical()})}})
 		if !errors.Is(err, fsm.ErrStop) || !errors.Is(err, errDisk) {
 			t.Errorf("with reads of %s failing: %v", prefix, err)

@@ -52,6 +52,8 @@ type Machine struct {
 	headWritten head   // as it is in txn or in the store
 	second      second // of log time, whose record is not in txn yet
 	oldest      oldest
+	recent      recent
+	lawSince    int64                // log time since which the constitution's windows are in force; 0: since genesis
 	hot         *hot                 // records as the store has them
 	doc         *federation.Document // in force; nil before genesis
 	region      *federation.Region
@@ -113,6 +115,7 @@ func (m *Machine) reload() (err error) {
 		return err
 	}
 	m.headWritten = m.head
+	m.recent = newRecent(m.head.NonceNext)
 	if found != (m.log.Size() > 0) {
 		return fmt.Errorf("%w: the ledger has %d entries, but the state is %s", ErrStop, m.log.Size(), map[bool]string{true: "there", false: "missing"}[found])
 	}
@@ -121,7 +124,7 @@ func (m *Machine) reload() (err error) {
 			return err
 		}
 	}
-	return m.loadPending()
+	return errors.Join(m.findLawSince(), m.loadPending())
 }
 
 // knownState refuses rules that this program does not know.

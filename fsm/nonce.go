@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/bizra/bizra/fsm/constitution"
 	"github.com/bizra/bizra/fsm/store"
+	"github.com/bizra/bizra/pci"
 )
 
 // The replay window: every nonce that an entry consumed stays for the constitution's
@@ -21,6 +23,18 @@ func nonceKey(nonce [32]byte) []byte { return append([]byte{keyNonce}, nonce[:].
 
 func windowKey(second int64) []byte { return stateKeyOf(stateWindow, strconv.FormatInt(second, 10)) }
 
+// unseen says for certain, without looking in the store, that neither the proof nor its nonce is known.
+//
+// That it is about the nonce is clear. And a proof that became an entry left its nonce, which is still there: its entry's
+// log time and the present one both lie within timestamp_window_ms of the proof's timestamp, so they are no further apart than
+// twice that, and a constitution's nonce_window_ms must be longer. Where another constitution was in force lately, the store is asked.
+func (m *Machine) unseen(env *pci.Envelope, t int64) bool {
+	if m.lawSince > 0 && t-m.lawSince <= constitution.TimestampWindowMillisMax+m.law.Thresholds.TimestampWindowMillis {
+		return false
+	}
+	return env.CheckTime(t, m.limits) == nil && m.recent.unknown(&env.Nonce, m.head.NonceFirst)
+}
+
 // remember notes a nonce at the log time of the head and forgets those that have expired.
 func (m *Machine) remember(nonce [32]byte) error {
 	t := m.head.TimeMillis
@@ -31,6 +45,7 @@ func (m *Machine) remember(nonce [32]byte) error {
 	binary.BigEndian.PutUint64(at[8:], uint64(t)) //nolint:gosec // log time is never negative
 	m.txn.Set(nonceKey(nonce), at[:])
 	m.txn.Set(numbered(keyExpiry, seq), append(append(make([]byte, 0, expiryBytes), nonce[:]...), at[8:]...))
+	m.recent.add(&nonce, seq, m.head.NonceFirst)
 	if number := t / secondMillis; !m.second.moved || m.second.number != number {
 		if err := m.writeSecond(); err != nil {
 			return err

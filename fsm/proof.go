@@ -19,6 +19,7 @@ type judgement struct {
 	act     *action
 	who     sender
 	t       int64     // log time
+	unseen  bool      // neither digest nor nonce need be looked for
 	conduct *conduct  // of the agent; nil for an operator
 	limited *Standing // of an agent whose breaker lets nothing pass
 	out     Outcome
@@ -32,13 +33,15 @@ func (m *Machine) proof(env *pci.Envelope, stamp int64, res *Result) (Receipt, e
 		rec.Code, rec.Reason = pci.RejectInternalError, "the region is not founded yet"
 		return rec, nil
 	}
-	first, found, err := receiptOf(m.txn, rec.Digest, m.law)
-	if err != nil || found {
-		first.Repeated = true
-		return first, err
-	}
 	j := &judgement{env: env, t: max(m.head.TimeMillis, stamp)}
-	err = m.admit(j)
+	if j.unseen = m.unseen(env, j.t); !j.unseen {
+		first, found, err := receiptOf(m.txn, rec.Digest, m.law)
+		if err != nil || found {
+			first.Repeated = true
+			return first, err
+		}
+	}
+	err := m.admit(j)
 	if err == nil {
 		err = m.runBreaker(j, res)
 	}
@@ -204,19 +207,30 @@ func (m *Machine) admit(j *judgement) (err error) {
 	if err := env.CheckTime(t, m.limits); err != nil {
 		return err
 	}
-	window := m.law.Thresholds.NonceWindowMillis
-	_, last, found, err := m.remembered(env.Nonce)
-	if err != nil {
+	if err := m.checkReplay(j); err != nil {
 		return err
-	}
-	if found && t-last < window {
-		return refusef(pci.RejectNonceReplay, "another proof used this nonce less than %d s of log time ago; sign again with a new one", window/1000)
 	}
 	if j.who.operator {
 		return nil
 	}
 	j.conduct, err = loadConduct(m.enc, m.txn, j.who.agent.ID)
 	return err
+}
+
+// checkReplay is the gate REPLAY.
+func (m *Machine) checkReplay(j *judgement) error {
+	if j.unseen {
+		return nil
+	}
+	_, last, found, err := m.remembered(j.env.Nonce)
+	if err != nil {
+		return err
+	}
+	window := m.law.Thresholds.NonceWindowMillis
+	if found && j.t-last < window {
+		return refusef(pci.RejectNonceReplay, "another proof used this nonce less than %d s of log time ago; sign again with a new one", window/1000)
+	}
+	return nil
 }
 
 func (m *Machine) sender(env *pci.Envelope) (sender, error) {

@@ -136,7 +136,7 @@ func (r *reader) readThresholds(n *node, t *Thresholds) {
 	if m.float("fate_min", &t.FateMin, 1); t.FateMin == 0 {
 		r.fault(m.get("fate_min"), "thresholds.fate_min", "is 0: it must be above, so that a rule can deny")
 	}
-	m.int("timestamp_window_ms", &t.TimestampWindowMillis, 1_000, 3_600_000)
+	m.int("timestamp_window_ms", &t.TimestampWindowMillis, 1_000, TimestampWindowMillisMax)
 	m.int("nonce_window_ms", &t.NonceWindowMillis, 1_000, 24*3_600_000)
 	m.float("measured_snr_margin", &t.MeasuredSNRMargin, 1)
 	m.int("measured_after", &t.MeasuredAfter, 0, countMax)

@@ -34,8 +34,6 @@ const (
 var (
 	// ErrEntryTooLarge is returned by Append for an entry of more than EntryBytesMax bytes.
 	ErrEntryTooLarge = errors.New("entry exceeds 65535 bytes")
-	// ErrDuplicate is returned by Append when the digest already has an entry.
-	ErrDuplicate = errors.New("digest already has an entry")
 	// ErrEnvelopeID is returned by Append for an id that is too long or contains a zero byte.
 	ErrEnvelopeID = errors.New("malformed envelope id")
 	// ErrFull is returned by Append at SizeMax entries.
@@ -47,17 +45,15 @@ var (
 // Hash is a leaf, node or root hash of the tree.
 type Hash = tlog.Hash
 
-// KV is what Append reads and writes through; *store.Txn is one.
+// KV is what Append writes through; *store.Txn is one.
 type KV interface {
-	Get(key []byte) ([]byte, error)
 	Set(key, value []byte)
-	Delete(key []byte)
 }
 
 // Appended is one entry to append.
 type Appended struct {
 	Data       []byte    // the entry itself
-	Digest     *[32]byte // of the proof that it records, or nil
+	Digest     *[32]byte // of the proof that it records, or nil; the caller knows that no entry has it yet
 	EnvelopeID string    // or "": several entries may carry the same
 }
 
@@ -174,7 +170,7 @@ func (l *Log) Root() (Hash, error) {
 }
 
 // Append writes the entry, its hashes and its index records into kv and returns its index. On an error nothing has been
-// written. It returns ErrEntryTooLarge, ErrEnvelopeID, ErrDuplicate, ErrFull, or what kv.Get returned.
+// written. It returns ErrEntryTooLarge, ErrEnvelopeID or ErrFull.
 func (l *Log) Append(kv KV, e Appended) (int64, error) {
 	index := l.edge.size
 	switch {
@@ -184,15 +180,6 @@ func (l *Log) Append(kv KV, e Appended) (int64, error) {
 		return 0, fmt.Errorf("appending entry %d: %w of %d bytes", index, ErrEnvelopeID, len(e.EnvelopeID))
 	case index >= SizeMax:
 		return 0, fmt.Errorf("appending to %d entries: %w", index, ErrFull)
-	}
-	if e.Digest != nil {
-		l.key = appendDigestKey(l.key[:0], e.Digest)
-		switch _, err := kv.Get(l.key); {
-		case err == nil:
-			return 0, fmt.Errorf("appending entry %d with digest %x: %w", index, *e.Digest, ErrDuplicate)
-		case !errors.Is(err, store.ErrNotFound):
-			return 0, fmt.Errorf("appending entry %d: looking up its digest: %w", index, err)
-		}
 	}
 	stored, err := tlog.StoredHashes(index, e.Data, &l.edge)
 	if err != nil {
@@ -208,7 +195,8 @@ func (l *Log) write(kv KV, e Appended, stored []Hash) {
 	var number [numberBytes]byte
 	appendNumber(number[:0], index)
 	if e.Digest != nil {
-		kv.Set(l.key, number[:]) // Append left the digest's key here
+		l.key = appendDigestKey(l.key[:0], e.Digest)
+		kv.Set(l.key, number[:])
 	}
 	l.key = appendNumberKey(l.key[:0], prefixEntry, index)
 	kv.Set(l.key, e.Data)
