@@ -188,7 +188,7 @@ func (s *Service) beat(leaving bool) time.Duration {
 	}
 	s.mu.Lock()
 	every := beatEvery(s.cfg.BeatEvery, s.table.nodes(time.Now()))
-	b := beat{EveryMillis: uint32(every / time.Millisecond), Federation: s.cfg.Federation, Region: s.cfg.Access.Region(), Node: key, Seq: s.next(), Leaving: leaving, Version: s.cfg.Version, Entries: s.cfg.Entries()}
+	b := beat{EveryMillis: uint32(every / time.Millisecond), Federation: s.cfg.Federation, Region: s.cfg.Access.Region(), Node: key, Seq: s.next(), Leaving: leaving, Version: s.cfg.Version, Entries: s.cfg.Entries()} //nolint:gosec // at most beatMost
 	s.table.take(s.cfg.Host.ID(), &b, time.Now())
 	s.mu.Unlock()
 	s.send(gossip.Topic{Kind: gossip.Members, Region: b.Region}, beatDomain, &b)
