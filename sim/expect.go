@@ -68,7 +68,7 @@ func (r *run) stalled() {
 // judge holds what was found against what was to be found.
 func (r *run) judge() {
 	r.found()
-	want := ""
+	var want string
 	switch {
 	case len(r.findings) > 0 || len(r.broken) > 0:
 		return

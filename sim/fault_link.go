@@ -51,13 +51,13 @@ func (f *weatherFault) End(w *World) error {
 	return nil
 }
 
-// retransmitMin is the least time after which TCP and QUIC take a packet for lost that no later
+// retransmission is the least time after which TCP and QUIC take a packet for lost that no later
 // packet shows to be lost.
-const retransmitMin = 200 * time.Millisecond
+const retransmission = 200 * time.Millisecond
 
 // loss has writes wait for a retransmission, of which some are lost too.
 func loss(b *befall, _ protocol.ID, latency time.Duration) (f memnet.Fate, lost bool) {
-	for timeout := max(retransmitMin, 3*latency); b.draw.chance(b.cfg.Part) && f.Late < time.Minute; timeout *= 2 {
+	for timeout := max(retransmission, 3*latency); b.draw.chance(b.cfg.Part) && f.Late < time.Minute; timeout *= 2 {
 		f.Late += timeout
 		lost = true
 	}

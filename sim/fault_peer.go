@@ -48,11 +48,9 @@ func peerFaults() map[string]kind {
 		"slow-drip":     raw("a message that takes hours to arrive, byte by byte", 500*time.Millisecond, drip),
 		"sybil":         {what: "strangers, one for four nodes, who want to be heard", everywhere: true, part: 0.25, make: func(b *befall) Fault { return &sybil{befall: b} }},
 	}
-	eclipse := attackers("attackers connect to one member and are all that its mesh has", time.Second, everything, grab)
-	eclipse.part, eclipse.everywhere = 0.5, false
-	surround := eclipse.make
-	eclipse.make = func(b *befall) Fault { a := surround(b).(*attack); a.surround = true; return a }
-	list["eclipse"] = eclipse
+	list["eclipse"] = kind{what: "attackers connect to one member and are all that its mesh has", whom: Members, part: 0.5, make: func(b *befall) Fault {
+		return &attack{befall: b, every: time.Second, keeps: everything, says: grab, surround: true}
+	}}
 	return list
 }
 

@@ -232,7 +232,7 @@ func (m *measures) report(nodes, certificates int) (r report.Traffic) {
 	for i := range t.of {
 		p := report.Protocol{Name: "other", Messages: t.of[i].messages.Load(), Bytes: t.of[i].bytes.Load()}
 		if i < len(protocols) {
-			p.Name = string(protocols[i])
+			p.Name = string(protocols[i]) //nolint:gosec // i is looked at above
 		}
 		if p.Messages > 0 {
 			r.Protocols = append(r.Protocols, p)

@@ -9,7 +9,7 @@ import (
 
 // TestSwarm runs what a seed draws. BIZRA_SEED repeats a run, BIZRA_SWARM asks for more than one.
 func TestSwarm(t *testing.T) {
-	seed, runs := uint64(os.Getpid()), 1 //nolint:gosec // any seed will do
+	seed, runs := uint64(os.Getpid()), 1
 	if text := os.Getenv("BIZRA_SEED"); text != "" {
 		var err error
 		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
@@ -23,7 +23,7 @@ func TestSwarm(t *testing.T) {
 		}
 	}
 	for i := range runs {
-		seed := seed + uint64(i) //nolint:gosec // a count
+		seed := seed + uint64(i)
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			t.Logf("BIZRA_SEED=%d", seed)

@@ -210,7 +210,7 @@ func profile(cmd *cobra.Command) (stop func() error, err error) {
 	if err != nil || path == "" {
 		return func() error { return nil }, err
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600) //nolint:gosec // a path that the operator gives
 	if err != nil {
 		return nil, fmt.Errorf("--cpu-profile: %w", err)
 	}

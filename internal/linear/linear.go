@@ -34,7 +34,7 @@ func Model() porcupine.Model {
 	return porcupine.Model{
 		Init: func() any { return "" },
 		Step: func(state, input, output any) (bool, any) {
-			in, out := input.(Input), output.(Output)
+			in, out := input.(Input), output.(Output) //nolint:errcheck // operations are made of these alone
 			switch {
 			case in.Read:
 				return out.Head == state, state
@@ -45,7 +45,7 @@ func Model() porcupine.Model {
 			}
 		},
 		DescribeOperation: func(input, output any) string {
-			in, out := input.(Input), output.(Output)
+			in, out := input.(Input), output.(Output) //nolint:errcheck // operations are made of these alone
 			if in.Read {
 				return fmt.Sprintf("read %.6s", out.Head)
 			}

@@ -22,7 +22,7 @@ func Encode(rpc *pb.RPC) ([]byte, error) {
 // Decode reads the RPC of one write, nil if it carries none.
 func Decode(write []byte) *pb.RPC {
 	size, n := binary.Uvarint(write)
-	if n <= 0 || uint64(len(write)-n) != size {
+	if n <= 0 || uint64(len(write)-n) != size { //nolint:gosec // n is the length of a part of write
 		return nil
 	}
 	rpc := new(pb.RPC)
