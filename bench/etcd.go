@@ -61,24 +61,35 @@ func startEtcd(ctx context.Context, self, dir string) (_ *etcd, err error) {
 	}
 	for i := range membersCount {
 		name := fmt.Sprintf("m%d", i+1)
-		log, err := os.Create(filepath.Join(dir, name+".log"))
-		if err != nil {
-			return nil, fmt.Errorf("start etcd: %w", err)
-		}
-		defer log.Close()                                  // the process has its own descriptor
-		c := exec.CommandContext(ctx, self, memberCommand, //nolint:gosec // this very program
+		if err := e.member(ctx, self, filepath.Join(dir, name),
 			"--name", name, "--data-dir", filepath.Join(dir, name), "--log-level", "warn",
 			"--listen-client-urls", clients[i], "--advertise-client-urls", clients[i],
 			"--listen-peer-urls", peers[i], "--initial-advertise-peer-urls", peers[i],
-			"--initial-cluster", strings.Join(cluster, ","), "--initial-cluster-token", "bench")
-		c.Stdout, c.Stderr = log, log
-		c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		if err := c.Start(); err != nil {
-			return nil, fmt.Errorf("start etcd: %w", err)
+			"--initial-cluster", strings.Join(cluster, ","), "--initial-cluster-token", "bench"); err != nil {
+			return nil, err
 		}
-		e.members = append(e.members, c)
 	}
-	return e, e.connect(ctx, clients)
+	if err := e.connect(ctx, clients); err != nil {
+		return e, err
+	}
+	return e, nil
+}
+
+// member starts one as a process, whose log lies beside its data.
+func (e *etcd) member(ctx context.Context, self, dir string, flags ...string) error {
+	log, err := os.Create(dir + ".log") //nolint:gosec // a folder of the benchmark's own
+	if err != nil {
+		return fmt.Errorf("start etcd: %w", err)
+	}
+	defer log.Close()                                                                 // the process has its own descriptor
+	c := exec.CommandContext(ctx, self, append([]string{memberCommand}, flags...)...) //nolint:gosec // this very program
+	c.Stdout, c.Stderr = log, log
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := c.Start(); err != nil {
+		return fmt.Errorf("start etcd: %w", err)
+	}
+	e.members = append(e.members, c)
+	return nil
 }
 
 // freeURLs are addresses that nobody listens at.
@@ -89,7 +100,7 @@ func freeURLs(n int) ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("find a free port: %w", err)
 		}
-		defer l.Close()
+		defer l.Close() //nolint:gocritic // all are held until all are found, so that none is found twice
 		urls[i] = "http://" + l.Addr().String()
 	}
 	return urls, nil
@@ -105,7 +116,7 @@ func (e *etcd) connect(ctx context.Context, urls []string) error {
 				return err
 			}
 			status, err := statusOf(ctx, c, u)
-			if err = errors.Join(err, c.Close()); err != nil {
+			if err := errors.Join(err, c.Close()); err != nil {
 				return err
 			}
 			if status.Leader == status.Header.MemberId {

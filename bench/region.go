@@ -82,7 +82,10 @@ func startRegion(ctx context.Context, bizra, dir string, flags []string) (_ *reg
 	if err := r.findLeader(ctx); err != nil {
 		return nil, err
 	}
-	return r, r.register(ctx, filepath.Join(dir, "operators", "a.key"))
+	if err := r.register(ctx, filepath.Join(dir, "operators", "a.key")); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // forVoter puts a voter's number where flags ask for it.
@@ -308,7 +311,7 @@ func (c *connection) post(media string, body []byte, proofs int) error {
 		return err
 	}
 	answer, err := io.ReadAll(res.Body)
-	if err = errors.Join(err, res.Body.Close()); err != nil {
+	if err := errors.Join(err, res.Body.Close()); err != nil {
 		return err
 	}
 	if res.StatusCode == http.StatusServiceUnavailable {

@@ -10,7 +10,7 @@ import (
 const (
 	collectAtPercent    = 200
 	memoryLeastBytes    = 4 << 30
-	memoryPerNodeBytes  = 480 << 10
+	memoryPerNodeBytes  = 1 << 20
 	environmentOfCycles = "GOGC"
 	environmentOfLimit  = "GOMEMLIMIT"
 )
