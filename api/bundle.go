@@ -12,11 +12,7 @@ import (
 // What somebody takes away to check it elsewhere: bundles, certificates, documents.
 
 func (s *Server) bundle(r *http.Request) (*reply, error) {
-	q, err := params(r, consistencyParam, waitParam, timeoutParam)
-	if err != nil {
-		return nil, err
-	}
-	id, err := proofOf(r)
+	q, id, err := proofQuery(r)
 	if err != nil {
 		return nil, err
 	}

@@ -143,12 +143,17 @@ func digestOf(text string) (digest [32]byte, ok bool) {
 	return digest, err == nil
 }
 
-func (s *Server) receipt(r *http.Request) (*reply, error) {
-	q, err := params(r, consistencyParam, waitParam, timeoutParam)
-	if err != nil {
-		return nil, err
+// proofQuery is what is asked of one proof, and how fresh and how final the answer is to be.
+func proofQuery(r *http.Request) (q url.Values, id Proof, err error) {
+	if q, err = params(r, consistencyParam, waitParam, timeoutParam); err != nil {
+		return nil, id, err
 	}
-	id, err := proofOf(r)
+	id, err = proofOf(r)
+	return q, id, err
+}
+
+func (s *Server) receipt(r *http.Request) (*reply, error) {
+	q, id, err := proofQuery(r)
 	if err != nil {
 		return nil, err
 	}

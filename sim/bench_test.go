@@ -34,7 +34,7 @@ type spread struct {
 	bytes    map[protocol.ID]int
 }
 
-// SIM.md counts a commit as a round trip to the nearest majority of the region's own voters.
+// A commit counts as a round trip to the nearest majority of the region's own voters.
 const (
 	commitTrip   = 2 * near
 	latencyBound = 1.3

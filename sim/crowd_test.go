@@ -225,7 +225,7 @@ func (c *crowd) certify(ctx context.Context) error {
 	return nil
 }
 
-// SIM.md's yardsticks of spread.
+// The yardsticks of spread, as docs/simulation.md has them.
 const (
 	directMargin  = 1.25
 	directFixed   = 10 * time.Millisecond
@@ -318,7 +318,7 @@ func (c *crowd) profile(prefix string, done <-chan struct{}) {
 }
 
 // BenchmarkCrowd measures what a federation's nodes cost at rest, what a certificate costs each of them, and
-// how it spreads over measured latencies, against SIM.md's yardsticks. CROWD=regions,voters,members,certificates
+// how it spreads over measured latencies, against the yardsticks of docs/simulation.md. CROWD=regions,voters,members,certificates
 // sets another size than the small ones; CROWD_PROFILE=FILE writes FILE.start, .idle, .spread, .heap and .goroutine.
 func BenchmarkCrowd(b *testing.B) {
 	sizes := []*crowd{{regions: 4, voters: 3, members: 22, certificates: 4}, {regions: 4, voters: 3, members: 72, certificates: 4}}

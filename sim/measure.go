@@ -16,7 +16,7 @@ import (
 	"github.com/bizra/bizra/sim/report"
 )
 
-// SIM.md counts a commit as a round trip to the nearest majority of the region's own voters.
+// A commit counts as a round trip to the nearest majority of the region's own voters.
 const localCommit = 2 * near
 
 // measures are what is measured of a world while its workload runs.

@@ -17,18 +17,7 @@ func newPeersCommand() *cobra.Command {
 that it hears of. STATE is what heartbeats say: alive, suspect, left or unknown. A SCORE below 0
 means that something is held against the peer; the lines after it say what.`,
 		Example: "  bizra peers\n  bizra peers --json",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := dial(cmd, readRetriesMax)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			peers, err := c.Peers(cmd.Context())
-			if err != nil {
-				return explained(cmd, err)
-			}
-			return show(cmd, peers, func(out io.Writer) error { return printPeers(out, peers) })
-		}}
+		RunE:    shows((*client.Client).Peers, printPeers)}
 	addNodeFlag(c)
 	return c
 }

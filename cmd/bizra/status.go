@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"strings"
@@ -14,20 +15,25 @@ import (
 func newStatusCommand() *cobra.Command {
 	c := &cobra.Command{Use: "status", Short: "Show how a node and its region stand", Args: takes(),
 		Example: "  bizra status\n  bizra status --node http://10.0.0.7:8420 --json",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := dial(cmd, readRetriesMax)
-			if err != nil {
-				return err
-			}
-			defer c.Close()
-			s, err := c.Status(cmd.Context())
-			if err != nil {
-				return explained(cmd, err)
-			}
-			return show(cmd, s, func(w io.Writer) error { return printStatus(w, s) })
-		}}
+		RunE:    shows((*client.Client).Status, printStatus)}
 	addNodeFlag(c)
 	return c
+}
+
+// shows runs a command that reads one thing of a node and prints it.
+func shows[T any](read func(*client.Client, context.Context) (T, error), table func(io.Writer, T) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, _ []string) error {
+		c, err := dial(cmd, readRetriesMax)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		v, err := read(c, cmd.Context())
+		if err != nil {
+			return explained(cmd, err)
+		}
+		return show(cmd, v, func(w io.Writer) error { return table(w, v) })
+	}
 }
 
 func printStatus(out io.Writer, s *client.Status) error {
