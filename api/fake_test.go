@@ -68,6 +68,16 @@ func (f *fake) move(how func()) {
 	}
 }
 
+// allClosed demands that no view is open.
+func (f *fake) allClosed(t *testing.T) {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.open != 0 {
+		t.Errorf("%d views were left open", f.open)
+	}
+}
+
 func (f *fake) Changed() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()

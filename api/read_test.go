@@ -127,9 +127,7 @@ func TestReads(t *testing.T) {
 			t.Errorf("%s: no request id", c.target)
 		}
 	}
-	if f.open != 0 {
-		t.Errorf("%d views were left open", f.open)
-	}
+	f.allClosed(t)
 	if p := recorded(t, call(s, "GET", "/v2/proofs", ""), 404); !strings.Contains(p.Detail, "version 1") {
 		t.Errorf("/v2: %s", p.Detail)
 	}

@@ -130,9 +130,7 @@ func TestTiles(t *testing.T) {
 		t.Errorf("HEAD: %d %v", w.Code, w.Header())
 	}
 	recorded(t, call(s, "POST", "/tile/0/000", ""), 405)
-	if f.open != 0 {
-		t.Errorf("%d views are still open", f.open)
-	}
+	f.allClosed(t)
 }
 
 // TestEntriesNeedReader: nobody reads what agents sent but who holds a listed key, and hash tiles are everybody's.
