@@ -98,8 +98,11 @@ func (c Config) withDefaults() Config {
 }
 
 const (
-	decideMillisMax = 20_000 // well below what CLIs give a hook before they go on without it
+	decideMillisMax = 20_000
 	submitMillisMax = 40_000
+	// answerMillisMax is how long an answer may take in all, well below what the CLI is told to wait: it goes on without a hook
+	// that takes longer, and the call happens.
+	answerMillisMax = hookSeconds*1000 - 10_000
 	nodesMax        = 16
 )
 
@@ -131,6 +134,11 @@ func (c Config) Validate() error {
 	}
 	if c.AgentID == "" || len(c.AgentID) > pci.AgentIDBytesMax || strings.ContainsAny(c.AgentID, ":\n\r\t\x00") {
 		errs = append(errs, fmt.Errorf("agent_id is %q: it must have 1 to %d bytes and no ':' or control characters", c.AgentID, pci.AgentIDBytesMax))
+	}
+	// A decision without a node may take its time twice, and a denial is recorded before it is answered.
+	if all := 2*c.DecideMillis + c.SubmitMillis; all > answerMillisMax {
+		errs = append(errs, fmt.Errorf("decide_ms is %d and submit_ms is %d: twice the first and the second must be at most %d together, or the CLI goes on before it is answered",
+			c.DecideMillis, c.SubmitMillis, answerMillisMax))
 	}
 	if c.Scope != "" && !filepath.IsAbs(c.Scope) {
 		errs = append(errs, fmt.Errorf("scope is %q: it must be an absolute path", c.Scope))

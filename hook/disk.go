@@ -69,6 +69,9 @@ func readBounded(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is no ordinary file", path) // a pipe would be waited for until the CLI goes on without an answer
+	}
 	if info.Size() > fileBytesMax {
 		return nil, fmt.Errorf("%s has %d bytes, at most %d", path, info.Size(), fileBytesMax)
 	}
@@ -90,6 +93,16 @@ func readJSON(path string, into any) (found bool, err error) {
 	return true, nil
 }
 
+// readIfWhole is readJSON for what is written without waiting for the disk. Where the machine failed since, it may be
+// there in name only, and that is as good as not there.
+func readIfWhole(path string, into any) (found bool, err error) {
+	found, err = readJSON(path, into)
+	if _, torn := errors.AsType[*json.SyntaxError](err); torn {
+		return false, nil
+	}
+	return found, err
+}
+
 func writeJSON(path string, v any, synced bool) error {
 	text, err := json.Marshal(v)
 	if err != nil {
@@ -103,7 +116,7 @@ type lock struct{ f *os.File }
 
 // acquire waits for the lock until the context ends.
 func acquire(ctx context.Context, path string) (*lock, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, fileMode) //nolint:gosec // a file of the home
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, fileMode) //nolint:gosec // a file of the home
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}

@@ -18,7 +18,9 @@ import (
 const (
 	pauseUnreachable = 3 * time.Second
 	pauseRefused     = 30 * time.Second
-	triesMax         = 5 // refusals in a row, each with a mended envelope, before the pause
+	// pauseMax is the longest. One that seems longer was set by a clock that has been put back since.
+	pauseMax = 10 * time.Minute
+	triesMax = 5 // refusals in a row, each with a mended envelope, before the pause
 )
 
 // stand is where a session of the ledger stands, as the receipts said.
@@ -84,7 +86,7 @@ func (h *Home) drain(ctx context.Context, force bool) (submitted int, err error)
 
 // submit takes an item to its end.
 func (d *drainer) submit(ctx context.Context, i *Item) error {
-	if wait := time.Until(i.NotBefore); wait > 0 && !d.force {
+	if wait := time.Until(i.NotBefore); wait > 0 && wait <= pauseMax && !d.force {
 		return fmt.Errorf("%w: item %d waits another %v: %s", errLater, i.Seq, wait.Round(time.Second), i.Problem)
 	}
 	var st stand
@@ -376,7 +378,7 @@ func untilOf(r *client.Receipt) time.Duration {
 
 // leave keeps an item for later.
 func (d *drainer) leave(i *Item, why error, pause time.Duration) error {
-	i.NotBefore, i.Problem = time.Now().Add(pause), clip(why.Error(), 1<<10)
+	i.NotBefore, i.Problem = time.Now().Add(min(pause, pauseMax)), clip(why.Error(), 1<<10)
 	if err := d.save(i, true); err != nil {
 		return err
 	}
@@ -406,7 +408,7 @@ func (h *Home) keepPolicy(p *client.Policy) error { return writeJSON(h.path(file
 // knownPolicy is the constitution that was in force when a node was heard last; nil: none was yet.
 func (h *Home) knownPolicy() (*client.Policy, error) {
 	var p client.Policy
-	found, err := readJSON(h.path(filePolicy), &p)
+	found, err := readIfWhole(h.path(filePolicy), &p)
 	if err != nil || !found {
 		return nil, err
 	}

@@ -1,9 +1,11 @@
 package hook
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/bizra/bizra/pci"
@@ -48,18 +50,65 @@ type Event struct {
 // ErrEvent is returned, wrapped, for what is no event.
 var ErrEvent = errors.New("not an event of an agent CLI")
 
-// wireEvent has the members that are used, of all CLIs. Others are passed over: they grow.
-type wireEvent struct {
-	Name       string          `json:"hook_event_name"`
-	Session    string          `json:"session_id"`
-	Tool       string          `json:"tool_name"`
-	Call       string          `json:"tool_use_id"`
-	Input      json.RawMessage `json:"tool_input"`
-	Response   json.RawMessage `json:"tool_response"`
-	Output     json.RawMessage `json:"tool_output"` // as some call it
-	Error      json.RawMessage `json:"error"`
-	Directory  string          `json:"cwd"`
-	Transcript string          `json:"transcript_path"`
+// wireEvent is the outer object of an event by its members' names. Those that are not used are passed over: they grow.
+type wireEvent map[string]json.RawMessage
+
+// parseWire takes an event apart by names as they are. Decoding into a struct would take another case for the same name and the last of
+// two, and what the hook takes to be of no interest is answered with nothing.
+func parseWire(text []byte) (wireEvent, error) {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return nil, errors.Join(errors.New("it is no JSON object"), err)
+	}
+	w := wireEvent{}
+	for dec.More() {
+		t, err := dec.Token()
+		if err != nil {
+			return nil, err
+		}
+		name, _ := t.(string) // the decoder takes nothing else before a colon
+		if _, twice := w[name]; twice {
+			return nil, fmt.Errorf("it has the member %.40q twice", name)
+		}
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return nil, err
+		}
+		w[name] = value
+	}
+	if _, err := dec.Token(); err != nil {
+		return nil, err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("something follows it")
+	}
+	return w, nil
+}
+
+// text is a member that is a string; "" where it is missing or null.
+func (w wireEvent) text(name string) (string, error) {
+	raw := given(w[name])
+	if raw == nil {
+		return "", nil
+	}
+	var s string
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
+	}
+	return s, nil
+}
+
+// event reads what every event has.
+func (w wireEvent) event() (*Event, error) {
+	e := &Event{Kind: Other}
+	var errs []error
+	for name, into := range map[string]*string{"hook_event_name": &e.Name, "session_id": &e.Session, "tool_name": &e.Tool, "tool_use_id": &e.Call,
+		"cwd": &e.Directory, "transcript_path": &e.Transcript} {
+		var err error
+		*into, err = w.text(name)
+		errs = append(errs, err)
+	}
+	return e, errors.Join(errs...)
 }
 
 // kindOf knows the names that CLIs with this protocol give their events: those of Claude Code,
@@ -90,20 +139,23 @@ func ParseEvent(text []byte) (*Event, error) {
 	if len(text) > EventBytesMax {
 		return &Event{Kind: Other}, fmt.Errorf("%w: it has more than %d bytes", ErrEvent, EventBytesMax)
 	}
-	var w wireEvent
-	if err := json.Unmarshal(text, &w); err != nil {
+	w, err := parseWire(text)
+	if err != nil {
 		return &Event{Kind: Other}, fmt.Errorf("%w: %w", ErrEvent, err)
 	}
-	e := &Event{Name: w.Name, Session: w.Session, Tool: w.Tool, Call: w.Call, Directory: w.Directory, Transcript: w.Transcript, Response: given(w.Response)}
-	e.Kind, e.Failed = kindOf(w.Name)
-	if e.Response == nil {
-		e.Response = given(w.Output)
+	e, err := w.event()
+	if err != nil {
+		return e, fmt.Errorf("%w: %w", ErrEvent, err)
 	}
-	e.Error = textOf(given(w.Error))
-	if w.Name == "" || e.Session == "" && e.Kind != Other {
+	e.Kind, e.Failed = kindOf(e.Name)
+	if e.Response = given(w["tool_response"]); e.Response == nil {
+		e.Response = given(w["tool_output"]) // as some call it
+	}
+	e.Error = textOf(given(w["error"]))
+	if e.Name == "" || e.Session == "" && e.Kind != Other {
 		return e, fmt.Errorf("%w: it needs hook_event_name and session_id", ErrEvent)
 	}
-	for name, text := range map[string]string{"hook_event_name": w.Name, "session_id": w.Session, "tool_name": w.Tool, "tool_use_id": w.Call} {
+	for name, text := range map[string]string{"hook_event_name": e.Name, "session_id": e.Session, "tool_name": e.Tool, "tool_use_id": e.Call} {
 		if len(text) > nameBytesMax {
 			return e, fmt.Errorf("%w: %s has %d bytes, at most %d", ErrEvent, name, len(text), nameBytesMax)
 		}
@@ -112,13 +164,12 @@ func ParseEvent(text []byte) (*Event, error) {
 		return e, nil
 	}
 	if e.Tool == "" {
-		return e, fmt.Errorf("%w: %s needs tool_name", ErrEvent, w.Name)
+		return e, fmt.Errorf("%w: %s needs tool_name", ErrEvent, e.Name)
 	}
-	input := given(w.Input)
+	input := given(w["tool_input"])
 	if input == nil {
 		input = []byte("{}")
 	}
-	var err error
 	if e.Input, err = pci.Parse(input, pci.Limits{BytesMax: EventBytesMax, DepthMax: inputDepthMax}); err != nil {
 		return e, fmt.Errorf("%w: tool_input: %w", ErrEvent, err)
 	}

@@ -75,6 +75,12 @@ func TestBadEvents(t *testing.T) {
 		"no session":         {`{"hook_event_name":"PreToolUse","tool_name":"Bash"}`, BeforeTool},
 		"no tool":            {`{"session_id":"s","hook_event_name":"PreToolUse"}`, BeforeTool},
 		"a name twice":       {pre(`{"command":"ls","command":"rm -rf /"}`), BeforeTool},
+		"a kind twice":       {`{"session_id":"s","hook_event_name":"PreToolUse","tool_name":"Bash","tool_input":{"command":"rm -rf /"},"hook_event_name":"Notification"}`, Other},
+		"an input twice":     {`{"session_id":"s","hook_event_name":"PreToolUse","tool_name":"Bash","tool_input":{"command":"rm -rf /"},"tool_input":{}}`, Other},
+		"a name in capitals": {`{"session_id":"s","HOOK_EVENT_NAME":"PreToolUse","tool_name":"Bash"}`, Other},
+		"two events":         {pre(`{}`) + `{"hook_event_name":"Notification"}`, Other},
+		"NUL behind it":      {pre(`{}`) + "\x00", Other},
+		"bad UTF-8":          {pre("{\"command\":\"\xff\"}"), BeforeTool},
 		"half a character":   {pre(`{"command":"\ud800"}`), BeforeTool},
 		"too deep":           {pre(strings.Repeat("[", inputDepthMax+1) + strings.Repeat("]", inputDepthMax+1)), BeforeTool},
 		"a long session":     {`{"session_id":"` + strings.Repeat("s", nameBytesMax+1) + `","hook_event_name":"Stop"}`, TurnEnd},
@@ -87,6 +93,9 @@ func TestBadEvents(t *testing.T) {
 		}
 	}
 	deep := strings.Repeat("[", inputDepthMax) + strings.Repeat("]", inputDepthMax)
+	if e, err := ParseEvent([]byte(strings.Replace(pre(`{"command":"rm -rf /"}`), "}", `},"Tool_Input":{},"HOOK_EVENT_NAME":"Stop"`+"", 1))); err != nil || e.Kind != BeforeTool || len(e.Input.Members()) != 1 {
+		t.Errorf("what is written otherwise counted: %+v, %v", e, err)
+	}
 	for name, text := range map[string]string{"as deep as may be": pre(deep), "no input": pre("null"), "a session at its limit": `{"session_id":"` + strings.Repeat("s", nameBytesMax) + `","hook_event_name":"Stop"}`} {
 		if _, err := ParseEvent([]byte(text)); err != nil {
 			t.Errorf("%s: %v", name, err)

@@ -112,11 +112,26 @@ func Open(dir string) (*Home, error) {
 	}
 	h.id = string(id[:2*homeIDBytes])
 	for _, sub := range []string{dirOutbox, dirAside, dirPending, dirSessions, dirHeads, dirSalts} {
-		if err := os.MkdirAll(h.path(sub), dirMode); err != nil {
+		if err := ownFolder(h.path(sub)); err != nil {
 			return nil, fmt.Errorf("open the hook's home: %w", err)
 		}
 	}
 	return h, nil
+}
+
+// ownFolder makes a folder of the home. A link in its place, such as a project that somebody else made may have, would
+// lead what is written out of the home.
+func ownFolder(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return os.MkdirAll(path, dirMode)
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%s is no folder: remove it", path)
+	}
+	return nil
 }
 
 func (h *Home) path(parts ...string) string {

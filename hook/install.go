@@ -113,12 +113,12 @@ func parseSettings(text []byte) (*settingsFile, error) {
 	return f, nil
 }
 
-// without takes the hook's entries out of all lists.
-func (f *settingsFile) without(mark string) error {
+// without takes the hook's entries out of all lists, and says whether there were any.
+func (f *settingsFile) without(mark string) (had bool, err error) {
 	for event, raw := range f.hooks {
 		var list []json.RawMessage
 		if err := json.Unmarshal(raw, &list); err != nil {
-			return fmt.Errorf("hooks.%s is no list: %w", event, err)
+			return had, fmt.Errorf("hooks.%s is no list: %w", event, err)
 		}
 		kept := make([]json.RawMessage, 0, len(list))
 		for _, e := range list {
@@ -129,17 +129,18 @@ func (f *settingsFile) without(mark string) error {
 		if len(kept) == len(list) {
 			continue
 		}
+		had = true
 		if len(kept) == 0 {
 			delete(f.hooks, event)
 			continue
 		}
 		text, err := encode(kept)
 		if err != nil {
-			return err
+			return had, err
 		}
 		f.hooks[event] = text
 	}
-	return nil
+	return had, nil
 }
 
 // isOurs: an entry that was written by [Install] has one command.
@@ -212,8 +213,9 @@ func (s *Settings) Install() error {
 		return fmt.Errorf("read the CLI's settings: %w", err)
 	}
 	f, err := parseSettings(text)
+	installed := false
 	if err == nil {
-		err = f.without(s.mark())
+		installed, err = f.without(s.mark())
 	}
 	if err == nil {
 		err = f.with(s)
@@ -225,7 +227,7 @@ func (s *Settings) Install() error {
 		return fmt.Errorf("make the folder of the CLI's settings: %w", err)
 	}
 	backup := s.File() + backupSuffix
-	if _, err := os.Stat(backup); errors.Is(err, fs.ErrNotExist) && !absent && !bytes.Contains(text, []byte(s.Home)) {
+	if _, err := os.Stat(backup); errors.Is(err, fs.ErrNotExist) && !absent && !installed {
 		if err := writeDurably(backup, text); err != nil {
 			return err
 		}
@@ -241,16 +243,20 @@ func (s *Settings) write(f *settingsFile) error {
 	return s.replace(text)
 }
 
-// replace puts a text in the file's place, with the file's own mode.
+// replace puts a text in the file's place, with the file's own mode. Where a link stands, it stays, and what it leads to is replaced.
 func (s *Settings) replace(text []byte) error {
+	path := s.File()
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
 	mode := fs.FileMode(0o644) // settings are for all who have the project
-	if info, err := os.Stat(s.File()); err == nil {
+	if info, err := os.Stat(path); err == nil {
 		mode = info.Mode().Perm()
 	}
-	if err := writeDurably(s.File(), text); err != nil {
+	if err := writeDurably(path, text); err != nil {
 		return err
 	}
-	if err := os.Chmod(s.File(), mode); err != nil {
+	if err := os.Chmod(path, mode); err != nil {
 		return fmt.Errorf("write the CLI's settings: %w", err)
 	}
 	return nil
@@ -268,7 +274,7 @@ func (s *Settings) Uninstall() error {
 	}
 	f, err := parseSettings(text)
 	if err == nil {
-		err = f.without(s.mark())
+		_, err = f.without(s.mark())
 	}
 	if err != nil {
 		return fmt.Errorf("%s is left as it is: %w", s.File(), err)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -51,7 +52,8 @@ func (h *Home) log(l LogLine) {
 	if info, err := os.Stat(path); err == nil && info.Size() > logBytesMax {
 		_ = os.Rename(path, h.path(fileLogOlder)) // another process may have done it
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, fileMode) //nolint:gosec // the home's own log
+	// A home may have come with a project that somebody else made: what stands in the log's place must not be written to, or waited for.
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, fileMode) //nolint:gosec // the home's own log
 	if err != nil {
 		return
 	}

@@ -111,10 +111,12 @@ type listed struct {
 }
 
 // list gives the items that wait, the oldest first.
-func (h *Home) list() ([]listed, error) {
-	files, err := os.ReadDir(h.path(dirOutbox))
+func (h *Home) list() ([]listed, error) { return h.listIn(dirOutbox) }
+
+func (h *Home) listIn(dir string) ([]listed, error) {
+	files, err := os.ReadDir(h.path(dir))
 	if err != nil {
-		return nil, fmt.Errorf("list the outbox: %w", err)
+		return nil, fmt.Errorf("list the items in %s: %w", dir, err)
 	}
 	var items []listed
 	for _, f := range files {
@@ -241,11 +243,18 @@ func (h *Home) put(ctx context.Context, cli string, fill func(t *turn, i *Item) 
 
 const fileSequence = "sequence"
 
-// number gives the next number, above all that were given. The file may be lost with the machine; order
-// needs no more than what waits.
+// number gives the next number, above all that were given. The file may be lost with the machine; then it is above those of
+// all items that are still there, so that order stays and none that was set aside is written over.
 func (h *Home) number(items []listed) (uint64, error) {
 	var last uint64
-	if _, err := readJSON(h.path(fileSequence), &last); err != nil {
+	found, err := readIfWhole(h.path(fileSequence), &last)
+	if err == nil && !found {
+		var aside []listed
+		if aside, err = h.listIn(dirAside); len(aside) > 0 {
+			last = aside[len(aside)-1].seq
+		}
+	}
+	if err != nil {
 		return 0, err
 	}
 	if len(items) > 0 {
@@ -308,7 +317,7 @@ func (h *Home) putPending(e *Event, c *call) error {
 // takePending gives the note of a call; nil where there is none. It stays until it is forgotten.
 func (h *Home) takePending(e *Event) (*call, error) {
 	var c call
-	found, err := readJSON(h.pendingPath(e.Session, callKey(e)), &c)
+	found, err := readIfWhole(h.pendingPath(e.Session, callKey(e)), &c)
 	if !found || err != nil {
 		return nil, err
 	}
@@ -359,7 +368,10 @@ func (h *Home) pending(cli string) ([]pendingCall, error) {
 		if p.key == f.Name() || known[p.key] {
 			continue // not finished, or in the outbox
 		}
-		found, err := readJSON(h.pendingPath(cli, p.key), &p.call)
+		found, err := readIfWhole(h.pendingPath(cli, p.key), &p.call)
+		if err == nil && !found { // it has got its result meanwhile, or the machine lost it
+			err = h.forgetPending(cli, p.key)
+		}
 		if err != nil {
 			return nil, err
 		}

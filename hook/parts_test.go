@@ -136,6 +136,7 @@ func TestConfigs(t *testing.T) {
 		"ihsan_score": func(c *Config) { c.IhsanScore = 1.5 },
 		"decide_ms":   func(c *Config) { c.DecideMillis = decideMillisMax + 1 },
 		"submit_ms":   func(c *Config) { c.SubmitMillis = -1 },
+		"goes on":     func(c *Config) { c.DecideMillis, c.SubmitMillis = 10_000, answerMillisMax-20_000+1 },
 		"version":     func(c *Config) { c.Version = 2 },
 		"agent_id":    func(c *Config) { c.AgentID = "a:b" },
 		"scope":       func(c *Config) { c.Scope = "here" },
@@ -147,6 +148,10 @@ func TestConfigs(t *testing.T) {
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v", says, err)
 		}
+	}
+	slowest := good
+	if slowest.DecideMillis, slowest.SubmitMillis = 10_000, answerMillisMax-20_000; slowest.Validate() != nil || answerMillisMax >= hookSeconds*1000 {
+		t.Errorf("as slow as may be: %v", slowest.Validate())
 	}
 	for _, nodes := range []string{"http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1"} {
 		if !onThisMachine([]string{nodes}) || onThisMachine([]string{nodes, "http://10.0.0.1:1"}) {
