@@ -37,6 +37,9 @@ func (c *Client) Await(ctx context.Context, id, finality string) (*Receipt, erro
 	for {
 		var r Receipt
 		err := c.get(ctx, "wait for "+id, "/v1/proofs/"+escape(id), c.patience(finality), &r)
+		if err == nil {
+			err = r.isNamed(id)
+		}
 		switch {
 		case err == nil && r.reached(finality):
 			return &r, nil

@@ -231,6 +231,12 @@ func TestEventsEnd(t *testing.T) {
 		"a bad id": {func(r *http.Request) (*http.Response, error) {
 			return streamOf(r.Context(), "id: x\nevent: receipt\ndata: {}\n\n", false), nil
 		}, 3, "no index of an entry"},
+		"a receipt again": {func(r *http.Request) (*http.Response, error) {
+			return streamOf(r.Context(), receiptText(3), false), nil // from whichever entry on it was asked for
+		}, 3, "entry 3 where entry 4"},
+		"no end of an event": {func(r *http.Request) (*http.Response, error) {
+			return streamOf(r.Context(), strings.Repeat("data: "+strings.Repeat("x", 1<<10)+"\n", 1<<10), false), nil
+		}, 3, "more than 262144 bytes"},
 		"a line too long": {func(r *http.Request) (*http.Response, error) {
 			return streamOf(r.Context(), "data: "+strings.Repeat("x", 300<<10), false), nil
 		}, 3, "token too long"},

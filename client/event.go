@@ -34,6 +34,7 @@ const (
 	// eventSilence is after how long without a beat a stream counts as broken.
 	eventSilence      = 3 * EventBeat
 	eventLineBytesMax = 256 << 10
+	eventBytesMax     = eventLineBytesMax // of an event in all its lines
 )
 
 // CertificateEvent says that a certificate covers so many entries of a region.
@@ -174,6 +175,9 @@ func (c *Client) stream(ctx context.Context, from *EventsFrom, take func(Event) 
 	for sc.Scan() {
 		silent.Reset(eventSilence)
 		if !e.line(sc.Bytes()) {
+			if len(e.data) > eventBytesMax {
+				return moved, fmt.Errorf("an event has more than %d bytes", eventBytesMax)
+			}
 			continue
 		}
 		event, known, err := e.event()
@@ -181,14 +185,18 @@ func (c *Client) stream(ctx context.Context, from *EventsFrom, take func(Event) 
 		if err != nil {
 			return moved, err
 		}
-		moved = true
 		if !known {
+			moved = true
 			continue
 		}
 		if event.Receipt != nil {
+			if from.Index != nil && event.Index < *from.Index {
+				return moved, fmt.Errorf("the node sent the receipt of entry %d where entry %d or a later one comes next", event.Index, *from.Index)
+			}
 			next := event.Index + 1
 			from.Index = &next
 		}
+		moved = true
 		if !take(event) {
 			return true, nil
 		}

@@ -2,10 +2,12 @@ package client
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 )
 
 func (c *Client) get(ctx context.Context, what, path string, query url.Values, into any) error {
@@ -44,7 +46,21 @@ func page(name, value string, limit int) url.Values {
 // envelope_id; the error matches [ErrNotFound] where no entry has it.
 func (c *Client) Receipt(ctx context.Context, id string) (*Receipt, error) {
 	var r Receipt
-	return &r, c.get(ctx, "read the receipt of "+id, "/v1/proofs/"+escape(id), nil, &r)
+	if err := c.get(ctx, "read the receipt of "+id, "/v1/proofs/"+escape(id), nil, &r); err != nil {
+		return &r, err
+	}
+	return &r, r.isNamed(id)
+}
+
+// isNamed holds a receipt against the name under which it was asked for, where that is a digest.
+func (r *Receipt) isNamed(id string) error {
+	if raw, err := hex.DecodeString(id); err != nil || len(raw) != 32 {
+		return nil //nolint:nilerr // an envelope_id is the sender's choice, and says nothing of the envelope
+	}
+	if err := r.isOfDigest(strings.ToLower(id)); err != nil {
+		return fmt.Errorf("receipt of %s: %w", id, err)
+	}
+	return nil
 }
 
 // Inclusion gets the proof that the entry of a proof, named as in [Client.Receipt],

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -22,7 +23,7 @@ const lineRoundsMax = 8
 // ([Receipt.Err]); an error without a receipt is a [*Problem] or says that no node
 // came to a decision. Then it is safe, and right, to submit the same envelope again.
 func (c *Client) Submit(ctx context.Context, envelope []byte) (*Receipt, error) {
-	return c.post(ctx, "/v1/proofs", envelope)
+	return c.post(ctx, "/v1/proofs", envelope, envelope)
 }
 
 // Adopt submits a federation document, in canonical form, with the signed envelope that
@@ -32,11 +33,31 @@ func (c *Client) Adopt(ctx context.Context, document, envelope []byte) (*Receipt
 	if err != nil {
 		return nil, fmt.Errorf("submit an adoption: document or envelope is no JSON: %w", err)
 	}
-	return c.post(ctx, "/v1/federation/adoptions", body)
+	return c.post(ctx, "/v1/federation/adoptions", body, envelope)
 }
 
-// post submits something whose answer is one receipt.
-func (c *Client) post(ctx context.Context, path string, body []byte) (*Receipt, error) {
+// ErrOtherProof is matched by the error for an answer about another proof than the one that was asked about. What became of
+// that one is not known: submit it again, to another node.
+var ErrOtherProof = errors.New("the answer is about another proof: the node, or what stands before it, is at fault")
+
+// isOf holds a receipt against the envelope that it should be of.
+func (r *Receipt) isOf(envelope []byte) error {
+	env, err := pci.Inspect(envelope)
+	if err != nil {
+		return nil //nolint:nilerr // what is no envelope has no digest, and its receipt says that it was refused
+	}
+	return r.isOfDigest(fmt.Sprintf("%x", env.Digest()))
+}
+
+func (r *Receipt) isOfDigest(digest string) error {
+	if r.Digest == digest || r.Digest == "" && r.Index == nil && !r.Accepted() {
+		return nil
+	}
+	return fmt.Errorf("%w: its digest is %.64q, not %s", ErrOtherProof, r.Digest, digest)
+}
+
+// post submits something whose answer is one receipt, of an envelope.
+func (c *Client) post(ctx context.Context, path string, body, envelope []byte) (*Receipt, error) {
 	ans, err := c.do(ctx, request{method: http.MethodPost, path: path, contentType: MediaJSON, body: body})
 	if err != nil {
 		return nil, fmt.Errorf("submit a proof: %w", err)
@@ -45,6 +66,9 @@ func (c *Client) post(ctx context.Context, path string, body []byte) (*Receipt, 
 		var r Receipt
 		if err := json.Unmarshal(ans.body, &r); err != nil {
 			return nil, fmt.Errorf("submit a proof: decode the receipt: %w", err)
+		}
+		if err := r.isOf(envelope); err != nil {
+			return nil, fmt.Errorf("submit a proof: %w", err)
 		}
 		return &r, nil
 	}
@@ -104,6 +128,11 @@ func (c *Client) submitLines(ctx context.Context, envelopes [][]byte) ([]Outcome
 		}
 		var again []int
 		for k, i := range open {
+			if r := answers[k].Receipt; r != nil {
+				if err := r.isOf(lines[i]); err != nil {
+					return nil, fmt.Errorf("line %d of the answer: %w", k+1, err)
+				}
+			}
 			outcomes[i] = answers[k]
 			if p := answers[k].Problem; p != nil && p.Temporary() {
 				again = append(again, i)
