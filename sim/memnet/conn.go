@@ -85,7 +85,7 @@ func (c *conn) open(protos []protocol.ID) (network.Stream, error) {
 			near.end(network.ErrReset)
 			return nil, network.ErrReset
 		}
-		time.AfterFunc(c.latency, func() { handle(far) })
+		c.host.net.post.call(c.latency, func() { handle(far) })
 		return near, nil
 	}
 	return nil, ErrNoProtocol

@@ -124,7 +124,7 @@ func (h *Host) RemoveStreamHandler(p protocol.ID) {
 
 func (h *Host) tellProtocols(e event.EvtPeerProtocolsUpdated) {
 	for _, c := range h.connections() {
-		time.AfterFunc(c.latency, func() {
+		h.net.post.call(c.latency, func() {
 			if c.far.host.connTo(h.id) != nil {
 				_ = c.far.host.emitters.protocols.Emit(e)
 			}

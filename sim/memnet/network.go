@@ -60,8 +60,9 @@ func (c Config) validate() error {
 
 // Network connects the hosts made by it. Safe for concurrent use.
 type Network struct {
-	cfg Config
-	ids atomic.Uint64 // of connections and streams
+	cfg  Config
+	ids  atomic.Uint64 // of connections and streams
+	post *post
 
 	mu      sync.RWMutex
 	hosts   map[peer.ID]*Host
@@ -87,7 +88,7 @@ func New(cfg Config) (*Network, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return &Network{cfg: cfg, hosts: make(map[peer.ID]*Host), cuts: make(map[way]bool)}, nil
+	return &Network{cfg: cfg, post: newPost(), hosts: make(map[peer.ID]*Host), cuts: make(map[way]bool)}, nil
 }
 
 // NewHost adds the host of a key.

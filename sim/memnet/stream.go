@@ -38,7 +38,7 @@ func (s *stream) CloseWrite() error { s.out.finish(); return nil }
 
 func (s *stream) CloseRead() error {
 	if s.in.fail(network.ErrReset) {
-		time.AfterFunc(s.conn.latency, func() { s.in.abandon() })
+		s.conn.host.net.post.call(s.conn.latency, func() { s.in.abandon() })
 	}
 	return nil
 }
@@ -65,7 +65,7 @@ func (s *stream) end(err error) {
 		return
 	}
 	in, out := s.in, s.out
-	time.AfterFunc(s.conn.latency, func() {
+	s.conn.host.net.post.call(s.conn.latency, func() {
 		out.fail(network.ErrReset)
 		in.abandon()
 	})
@@ -91,16 +91,16 @@ func (s *stream) Stat() network.Stats             { return network.Stats{Directi
 type pipe struct {
 	conn  *conn // the writer's end
 	proto protocol.ID
-	done  chan struct{} // closed when reading is over
-	timer *time.Timer   // wakes the reader
 
 	mu            sync.Mutex
+	look          sync.Cond // readers wait for it; its lock is mu
 	segments      []segment
-	unread        int // bytes
-	armed         bool
-	finished      bool  // nothing more will be written; what was, still arrives
-	abandoned     bool  // writing is over and fails
-	failed        error // reading is over
+	unread        int       // bytes
+	waiting       int       // readers
+	posted        time.Time // the first instant at which the post wakes the readers; zero: it will not
+	finished      bool      // nothing more will be written; what was, still arrives
+	abandoned     bool      // writing is over and fails
+	failed        error     // reading is over
 	eofAt         time.Time
 	readDeadline  time.Time
 	writeDeadline time.Time
@@ -114,8 +114,8 @@ type segment struct {
 }
 
 func newPipe(writer *conn, proto protocol.ID) *pipe {
-	p := &pipe{conn: writer, proto: proto, done: make(chan struct{}), timer: time.NewTimer(time.Hour)}
-	p.timer.Stop()
+	p := &pipe{conn: writer, proto: proto}
+	p.look.L = &p.mu
 	return p
 }
 
@@ -125,52 +125,63 @@ func (p *pipe) read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for {
-		p.mu.Lock()
-		n, wait, err := p.take(b)
+		n, at, err := p.take(b)
 		if n > 0 || err != nil {
-			p.mu.Unlock()
 			return n, err
 		}
-		if p.armed = wait >= 0; p.armed {
-			p.timer.Reset(wait)
-		}
-		p.mu.Unlock()
-		select {
-		case <-p.timer.C:
-		case <-p.done:
-		}
+		p.postLocked(at)
+		p.waiting++
+		p.look.Wait()
+		p.waiting--
 	}
 }
 
-// take reads what has arrived, or says how long nothing will; for ever below 0. Under mu.
-func (p *pipe) take(b []byte) (n int, wait time.Duration, err error) {
+// postLocked has the readers woken at an instant, zero: at none. Under mu.
+func (p *pipe) postLocked(at time.Time) {
+	if at.IsZero() || !p.posted.IsZero() && !at.Before(p.posted) {
+		return
+	}
+	p.posted = at
+	p.conn.host.net.post.wake(at, p)
+}
+
+// due wakes the readers; what they wait for may have come.
+func (p *pipe) due() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !time.Now().Before(p.posted) {
+		p.posted = time.Time{}
+	}
+	p.look.Broadcast()
+}
+
+// take reads what has arrived, or says when there will be something to look for; zero: nothing is under way. Under mu.
+func (p *pipe) take(b []byte) (n int, at time.Time, err error) {
 	now := time.Now()
 	if p.failed != nil {
-		return 0, 0, p.failed
+		return 0, at, p.failed
 	}
 	if !p.readDeadline.IsZero() && !now.Before(p.readDeadline) {
-		return 0, 0, os.ErrDeadlineExceeded
+		return 0, at, os.ErrDeadlineExceeded
 	}
-	var at time.Time
 	switch {
 	case p.cut():
 	case len(p.segments) > 0:
 		if at = p.segments[0].at; !now.Before(at) {
-			return p.copyOut(b, now), 0, nil
+			return p.copyOut(b, now), at, nil
 		}
 	case p.finished:
 		if at = p.eofAt; !now.Before(at) {
-			return 0, 0, io.EOF
+			return 0, at, io.EOF
 		}
 	}
 	if !p.readDeadline.IsZero() && (at.IsZero() || p.readDeadline.Before(at)) {
 		at = p.readDeadline
 	}
-	if at.IsZero() {
-		return 0, -1, nil
-	}
-	return 0, at.Sub(now), nil
+	return 0, at, nil
 }
 
 // copyOut takes from the segments that have arrived as much as fits. Under mu.
@@ -229,8 +240,7 @@ func (p *pipe) write(b []byte) (int, error) {
 // send puts a write under way. Under mu.
 func (p *pipe) send(b []byte) {
 	fate := p.conn.host.net.fate(p)
-	at := time.Now().Add(p.conn.latency + fate.Late)
-	first := len(p.segments) == 0
+	at := p.arrival(fate.Late)
 	if k := len(p.segments); k > 0 && at.Before(p.segments[k-1].at) {
 		at = p.segments[k-1].at
 	}
@@ -243,10 +253,14 @@ func (p *pipe) send(b []byte) {
 		p.segments = append(p.segments, segment{at: at, data: append([]byte(nil), b...)})
 		p.unread += len(b)
 	}
-	if !p.armed || first { // a reader may wait for its deadline only
-		p.armed = true
-		p.timer.Reset(time.Until(at))
+	if p.waiting > 0 { // else whoever comes to read sees it
+		p.postLocked(p.segments[0].at)
 	}
+}
+
+// arrival is when what is written now arrives.
+func (p *pipe) arrival(late time.Duration) time.Time {
+	return p.conn.host.net.post.round(time.Now().Add(p.conn.latency+late), grain)
 }
 
 // awaitRoom gives up mu and waits until a write may be tried again.
@@ -275,11 +289,10 @@ func (p *pipe) finish() {
 	if p.finished || p.failed != nil {
 		return
 	}
-	p.finished, p.eofAt = true, time.Now().Add(p.conn.latency)
+	p.finished, p.eofAt = true, p.arrival(0)
 	p.makeRoom()
-	if !p.armed || len(p.segments) == 0 {
-		p.armed = true
-		p.timer.Reset(p.conn.latency)
+	if p.waiting > 0 && len(p.segments) == 0 {
+		p.postLocked(p.eofAt)
 	}
 }
 
@@ -302,8 +315,7 @@ func (p *pipe) fail(err error) bool {
 	}
 	p.failed = err
 	p.segments, p.unread = nil, 0
-	p.timer.Stop()
-	close(p.done)
+	p.look.Broadcast()
 	p.makeRoom()
 	return true
 }
@@ -318,17 +330,17 @@ func (p *pipe) held() int {
 func (p *pipe) stir() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.failed == nil {
-		p.armed = true
-		p.timer.Reset(0)
-	}
+	p.look.Broadcast()
 }
 
 func (p *pipe) setReadDeadline(t time.Time) {
+	if !t.IsZero() {
+		t = p.conn.host.net.post.round(t, deadlineGrain)
+	}
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.readDeadline = t
-	p.mu.Unlock()
-	p.stir()
+	p.look.Broadcast()
 }
 
 func (p *pipe) setWriteDeadline(t time.Time) {
