@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,22 +18,35 @@ import (
 type used struct {
 	wall, cpu  time.Duration
 	goroutines int
+	phases     []report.Phase
+}
+
+// take adds what was used since the last call to a phase, and to the whole.
+func (u *used) take(phase string, wall, cpu time.Duration) {
+	if k := len(u.phases); k == 0 || u.phases[k-1].Name != phase {
+		u.phases = append(u.phases, report.Phase{Name: phase})
+	}
+	last := &u.phases[len(u.phases)-1]
+	last.WallSeconds += (wall - u.wall).Seconds()
+	last.CPUSeconds += (cpu - u.cpu).Seconds()
+	u.wall, u.cpu = wall, cpu
 }
 
 // watchRun looks at a run in real time until the function that it gives is called, which says what was used.
 func watchRun(r *run, progress func(Progress)) (stop func() used) {
 	began, cpu := time.Now(), processTime()
-	var most atomic.Int64
+	var u used
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		tick := time.NewTicker(progressEvery)
 		defer tick.Stop()
 		for {
-			most.Store(max(most.Load(), int64(runtime.NumGoroutine())))
+			p := *r.now.Load()
+			p.Goroutines = runtime.NumGoroutine()
+			u.goroutines = max(u.goroutines, p.Goroutines)
+			u.take(p.Phase, time.Since(began), processTime()-cpu)
 			if progress != nil {
-				p := *r.now.Load()
-				p.Goroutines = runtime.NumGoroutine()
 				progress(p)
 			}
 			select {
@@ -47,12 +59,14 @@ func watchRun(r *run, progress func(Progress)) (stop func() used) {
 	return func() used {
 		close(done)
 		wg.Wait()
-		return used{time.Since(began), processTime() - cpu, int(most.Load())}
+		u.take(r.now.Load().Phase, time.Since(began), processTime()-cpu)
+		return u
 	}
 }
 
 func (u used) into(r *report.Report) {
 	r.WallSeconds, r.CPUSeconds, r.GoroutinesMax, r.PeakRSSBytes = u.wall.Seconds(), u.cpu.Seconds(), u.goroutines, peakMemory()
+	r.Phases = u.phases
 }
 
 // processTime is the time that processors have spent on this process; 0 if the system does not say.

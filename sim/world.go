@@ -133,12 +133,15 @@ func (w *World) watch(n *Node) node.Watch {
 
 // Close stops every node and waits for it.
 func (w *World) Close() error {
-	errs := []error{w.Auditor.close()}
-	for _, n := range w.All() {
-		errs = append(errs, n.Stop())
+	audited := w.Auditor.close()
+	all := w.All()
+	errs := make([]error, len(all))
+	var wg sync.WaitGroup
+	for i, n := range all {
+		wg.Go(func() { errs[i] = n.Stop() }) // at once: those left would look for those gone, and a crowd for long
 	}
-	errs = append(errs, w.memo.close())
-	return errors.Join(errs...)
+	wg.Wait()
+	return errors.Join(audited, errors.Join(errs...), w.memo.close())
 }
 
 // Regions are the names of the regions, in the document's order.

@@ -41,34 +41,45 @@ func (s *settings) once(cmd *cobra.Command) (*report.Report, error) {
 	return rep, errors.Join(err, profiles.close())
 }
 
-// bar shows how far a run is, on a terminal.
+// lineEvery is how often a run tells of itself where that is not a terminal.
+const lineEvery = 10 * time.Second
+
+// bar shows how far a run is: on a terminal by a bar, else by a line now and then.
 type bar struct {
 	bar   *progressbar.ProgressBar // nil: the output is no terminal
+	out   io.Writer
 	began time.Time
+	said  time.Time
 }
 
 func newBar(w io.Writer) *bar {
+	b := &bar{out: w, began: time.Now(), said: time.Now()}
 	f, ok := w.(*os.File)
 	if !ok {
-		return &bar{}
+		return b
 	}
 	info, err := f.Stat()
 	if err != nil || info.Mode()&os.ModeCharDevice == 0 || os.Getenv("TERM") == "dumb" {
-		return &bar{}
+		return b
 	}
-	return &bar{progressbar.NewOptions(1, progressbar.OptionSetWriter(f), progressbar.OptionSetPredictTime(false), progressbar.OptionClearOnFinish(),
-		progressbar.OptionSetWidth(8), progressbar.OptionSetElapsedTime(false)), time.Now()}
+	b.bar = progressbar.NewOptions(1, progressbar.OptionSetWriter(f), progressbar.OptionSetPredictTime(false), progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetWidth(8), progressbar.OptionSetElapsedTime(false))
+	return b
 }
 
 func (b *bar) show(p sim.Progress) {
-	if b.bar == nil {
-		return
-	}
 	text := fmt.Sprintf("%-11s %.1fs, %s wall · %d up", p.Phase, p.Virtual.Seconds(), time.Since(b.began).Round(time.Second), p.NodesUp)
 	done, all := p.NodesUp, p.Nodes
 	if p.Planned > 0 {
 		text += fmt.Sprintf(" · %d proofs · %d attested", p.Committed, p.Attested)
 		done, all = int(p.Virtual/time.Millisecond), int(p.Planned/time.Millisecond)
+	}
+	if b.bar == nil {
+		if time.Since(b.said) >= lineEvery {
+			b.said = time.Now()
+			fmt.Fprintln(b.out, text)
+		}
+		return
 	}
 	b.bar.Describe(text)
 	b.bar.ChangeMax(max(1, all))

@@ -82,6 +82,10 @@ func (r *Report) figures() (list []figure) {
 	add("cost", "virtual_seconds", r.VirtualSeconds)
 	add("cost", "wall_seconds", r.WallSeconds)
 	add("cost", "cpu_seconds", r.CPUSeconds)
+	for _, p := range r.Phases {
+		add("wall seconds", p.Name, p.WallSeconds)
+		add("cpu seconds", p.Name, p.CPUSeconds)
+	}
 	add("cost", "peak_rss_bytes", float64(r.PeakRSSBytes))
 	add("cost", "goroutines_max", float64(r.GoroutinesMax))
 	for _, f := range r.Faults {

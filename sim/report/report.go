@@ -44,6 +44,7 @@ type Report struct {
 	CPUSeconds     float64 `json:"cpu_seconds"`
 	PeakRSSBytes   int64   `json:"peak_rss_bytes"`
 	GoroutinesMax  int     `json:"goroutines_max"`
+	Phases         []Phase `json:"phases"` // in their order; together all of the run
 	Machine        Machine `json:"machine"`
 
 	Violations int         `json:"violations"`
@@ -63,6 +64,13 @@ type Report struct {
 
 // OK says that the run did what it set out to, and that no promise broke.
 func (r *Report) OK() bool { return !r.Interrupted && r.Failure == "" && r.Violations == 0 }
+
+// Phase is what a part of the run took of the machine.
+type Phase struct {
+	Name        string  `json:"name"`
+	WallSeconds float64 `json:"wall_seconds"`
+	CPUSeconds  float64 `json:"cpu_seconds"`
+}
 
 // Quantiles of what was measured, in milliseconds where nothing else is said. All are 0 of nothing.
 type Quantiles struct {

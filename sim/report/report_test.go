@@ -23,6 +23,7 @@ func full() *Report {
 		Routers: 10_000, Certificates: 20, PropagationMS: Quantiles{80, 120, 140, 180}, LimitMS: 130, Ratio: 1.08,
 		Proofs:         Proofs{Submitted: 2000, Committed: 1999, Attested: 1999, Refused: 1},
 		VirtualSeconds: 40, WallSeconds: 100.5, CPUSeconds: 190, PeakRSSBytes: 4 << 30, GoroutinesMax: 400_000,
+		Phases:     []Phase{{"founding", 20, 38}, {"settling", 30.5, 60}, {"working", 50, 92}},
 		Machine:    Machine{CPUs: 2, Model: "A Processor Of Some Name", Memory: 16 << 30, Go: "go1.26", OS: "linux", Arch: "amd64"},
 		Invariants: []Invariant{{"no contradicting certificates", 200_000, 0}, {"committed proofs survive", 12, 1}},
 		Faults:     []Fault{{"halves", 3, true, 2, 8}, {"a fault without effect", 0, false, 3, 3}},

@@ -134,6 +134,13 @@ func (t *table) spread(r *Report) {
 func (t *table) costs(r *Report) {
 	t.section("cost", "wall %s, processors %s, memory %s at its peak, %d goroutines; %s of virtual time", duration(r.WallSeconds), duration(r.CPUSeconds),
 		size(r.PeakRSSBytes), r.GoroutinesMax, duration(r.VirtualSeconds))
+	parts := make([]string, len(r.Phases))
+	for i, p := range r.Phases {
+		parts[i] = p.Name + " " + duration(p.WallSeconds)
+	}
+	if len(parts) > 0 {
+		t.wrap(indent, strings.Join(parts, ", "))
+	}
 	for i, m := range r.Memo {
 		name := indent
 		if i == 0 {
