@@ -329,32 +329,26 @@ func (a *Access) inDocument(p peer.ID) []string {
 // OwnRegion lists the peers that belong to the own region now and whom a node should
 // know: Raft's voters and non-voters, the document's voters, the admitted members.
 func (a *Access) OwnRegion() []peer.ID {
-	ids := make(map[peer.ID]struct{})
-	if raft, known := a.cfg.Raft(); known {
-		for id := range raft.Voters {
-			ids[id] = struct{}{}
-		}
-		for id := range raft.NonVoters {
-			ids[id] = struct{}{}
-		}
-	}
+	var listed []peer.ID
 	if l := a.listed.Load(); l != nil {
-		for _, id := range l.voters[a.cfg.Region] {
-			ids[id] = struct{}{}
-		}
+		listed = l.voters[a.cfg.Region]
 	}
+	raft, _ := a.cfg.Raft()
 	now := time.Now()
 	a.mu.Lock()
+	ids := make([]peer.ID, 0, len(raft.Voters)+len(raft.NonVoters)+len(listed)+len(a.admitted))
 	for id, ad := range a.admitted {
 		if now.Before(ad.expires) {
-			ids[id] = struct{}{}
+			ids = append(ids, id)
 		}
 	}
 	a.mu.Unlock()
-	sorted := make([]peer.ID, 0, len(ids))
-	for id := range ids {
-		sorted = append(sorted, id)
+	ids = append(ids, listed...)
+	for _, more := range []map[peer.ID]struct{}{raft.Voters, raft.NonVoters} {
+		for id := range more {
+			ids = append(ids, id)
+		}
 	}
-	slices.Sort(sorted)
-	return sorted
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
+	"sync"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -36,7 +38,13 @@ var (
 	errEncode = errors.New("encode message")
 )
 
-func decoding() (cbor.DecMode, error) {
+// The modes never change once they are made, and are made once.
+var (
+	encoding = sync.OnceValues(func() (cbor.UserBufferEncMode, error) { return cbor.CoreDetEncOptions().UserBufferEncMode() })
+	decoding = sync.OnceValues(func() (cbor.DecMode, error) { return decodingOptions().DecMode() })
+)
+
+func decodingOptions() cbor.DecOptions {
 	return cbor.DecOptions{
 		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
 		MaxNestedLevels:   messageNestedMax,
@@ -47,12 +55,12 @@ func decoding() (cbor.DecMode, error) {
 		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
 		UTF8:              cbor.UTF8RejectInvalid,
 		FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
-	}.DecMode()
+	}
 }
 
 // Marshal writes a message in core deterministic CBOR, without a frame.
 func Marshal(message any) ([]byte, error) {
-	mode, err := cbor.CoreDetEncOptions().EncMode()
+	mode, err := encoding()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errEncode, err)
 	}
@@ -75,22 +83,33 @@ func Unmarshal(b []byte, message any) error {
 	return nil
 }
 
+// frames are buffers to write messages from; writers keep none of them.
+var frames = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
 // WriteMessage writes one framed message of at most bytesMax bytes, version byte
 // included, with a single call of Write. Deadlines are the caller's, on the stream.
 func WriteMessage(w io.Writer, bytesMax int, message any) error {
-	body, err := Marshal(message)
+	mode, err := encoding()
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errEncode, err)
 	}
-	n := 1 + len(body)
+	frame := frames.Get().(*bytes.Buffer) //nolint:forcetypeassert // nothing else is put there
+	defer func() {
+		if frame.Cap() <= frameChunkBytes {
+			frame.Reset()
+			frames.Put(frame)
+		}
+	}()
+	frame.Write([]byte{0, 0, 0, 0, FrameVersion})
+	if err := mode.MarshalToBuffer(message, frame); err != nil {
+		return fmt.Errorf("%w: %w", errEncode, err)
+	}
+	n := frame.Len() - FrameHeaderBytes
 	if n > min(bytesMax, math.MaxInt32) {
 		return fmt.Errorf("%w: %d bytes, at most %d", ErrFrameTooLong, n, bytesMax)
 	}
-	frame := make([]byte, 0, FrameHeaderBytes+n)
-	frame = binary.BigEndian.AppendUint32(frame, uint32(n)) //nolint:gosec // at most MaxInt32
-	frame = append(frame, FrameVersion)
-	frame = append(frame, body...)
-	if _, err := w.Write(frame); err != nil {
+	binary.BigEndian.PutUint32(frame.Bytes(), uint32(n)) //nolint:gosec // at most MaxInt32
+	if _, err := w.Write(frame.Bytes()); err != nil {
 		return fmt.Errorf("write message: %w", err)
 	}
 	return nil
@@ -125,15 +144,19 @@ func readMessage(r io.Reader, bytesMax int, message any, reserve func(bytes int)
 			return fmt.Errorf("read message of %d bytes: %w", n, err)
 		}
 	}
-	var body bytes.Buffer
-	body.Grow(int(min(n, frameChunkBytes)))
-	if got, err := io.CopyN(&body, r, n); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
+	var frame []byte
+	for int64(len(frame)) < n {
+		chunk := int(min(n-int64(len(frame)), frameChunkBytes))
+		frame = slices.Grow(frame, chunk)
+		got, err := io.ReadFull(r, frame[len(frame):len(frame)+chunk])
+		frame = frame[:len(frame)+got]
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return fmt.Errorf("read message: %d of %d bytes came: %w", len(frame), n, err)
 		}
-		return fmt.Errorf("read message: %d of %d bytes came: %w", got, n, err)
 	}
-	frame := body.Bytes()
 	if frame[0] != FrameVersion {
 		return fmt.Errorf("%w: %d, this program knows %d", ErrFrameVersion, frame[0], FrameVersion)
 	}

@@ -178,7 +178,7 @@ func (w *World) founded() func() (bool, error) {
 	return func() (bool, error) {
 		for len(rest) > 0 {
 			x := rest[len(rest)-1].Running()
-			if st, err := x.Status(); err != nil || !st.Ready {
+			if !x.Ready() {
 				return false, x.Failure()
 			}
 			rest = rest[:len(rest)-1]
