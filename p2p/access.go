@@ -11,6 +11,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/bizra/bizra/fsm/federation"
 )
@@ -316,6 +317,19 @@ func (a *Access) judge(p peer.ID, proto protocol.ID) error {
 // peer, without /p2p.
 func (a *Access) Listed(p peer.ID) []string {
 	return append(slices.Clone(a.inDocument(p)), a.cfg.Foreign()[p].Addresses...)
+}
+
+// dialable gives those of Listed that can be tried; they must not be changed.
+func (a *Access) dialable(p peer.ID) []ma.Multiaddr {
+	var listed []ma.Multiaddr
+	if l := a.listed.Load(); l != nil {
+		listed = l.roles[p].dialable
+	}
+	more := a.cfg.Foreign()[p].Addresses
+	if len(more) == 0 {
+		return listed
+	}
+	return append(slices.Clone(listed), dialable(more)...)
 }
 
 // inDocument gives the addresses that the document lists for a peer.

@@ -40,6 +40,7 @@ type Book struct {
 
 type bookEntry struct {
 	addresses  []ma.Multiaddr // best first, at most AddressesMax
+	texts      []string       // of addresses
 	seen       time.Time      // when it was last connected or heard of
 	invitation []byte         // by which it is a member, canonical; nil for others
 }
@@ -88,6 +89,7 @@ func (b *Book) parse(text []byte) error {
 		po := o.Element("peers", e)
 		id, err := ParseNode(po.Text("id", peerIDTextMax))
 		entry := bookEntry{addresses: dialable(po.Texts("addresses", AddressesMax, AddressBytesMax)), seen: time.UnixMilli(po.Int("seen_ms"))}
+		entry.texts = texts(entry.addresses)
 		if inv := po.OptionalText("invitation", InvitationBytesMax); inv != "" {
 			entry.invitation = []byte(inv)
 		}
@@ -116,11 +118,11 @@ func (b *Book) encode() []byte {
 			text = append(text, ',')
 		}
 		text = append(text, "\n"+`{"addresses":[`...)
-		for j, a := range e.addresses {
+		for j, a := range e.texts {
 			if j > 0 {
 				text = append(text, ',')
 			}
-			text = pci.AppendString(text, a.String())
+			text = pci.AppendString(text, a)
 		}
 		text = append(text, `],"id":`...)
 		text = pci.AppendString(text, id.String())
@@ -202,6 +204,21 @@ func (b *Book) Learn(p peer.ID, addrs []ma.Multiaddr) (news bool) {
 	})
 }
 
+// heard is [Book.Learn] of addresses as they were told, if none of them is new; else it says so and does nothing.
+func (b *Book) heard(p peer.ID, addresses []string) (known bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e, ok := b.peers[p]
+	for _, a := range addresses {
+		ok = ok && slices.Contains(e.texts, a)
+	}
+	if ok {
+		e.seen = time.Now()
+		b.peers[p] = e
+	}
+	return ok
+}
+
 // Told puts addresses first that the peer itself gave, or at which it was reached.
 func (b *Book) Told(p peer.ID, addrs []ma.Multiaddr) (news bool) {
 	return b.merge(p, func(known []ma.Multiaddr) []ma.Multiaddr {
@@ -220,11 +237,14 @@ func (b *Book) merge(p peer.ID, with func(known []ma.Multiaddr) []ma.Multiaddr) 
 	defer b.mu.Unlock()
 	e := b.entry(p)
 	merged := with(e.addresses)
+	changed := false
 	for i, a := range merged {
 		news = news || !ma.Contains(e.addresses, a)
-		b.dirty = b.dirty || i >= len(e.addresses) || !a.Equal(e.addresses[i])
+		changed = changed || i >= len(e.addresses) || !a.Equal(e.addresses[i])
 	}
-	e.addresses = merged
+	if changed {
+		e.addresses, e.texts, b.dirty = merged, texts(merged), true
+	}
 	e.seen = time.Now()
 	b.peers[p] = e
 	return news
@@ -277,6 +297,13 @@ func (b *Book) Addresses(p peer.ID) []ma.Multiaddr {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return slices.Clone(b.peers[p].addresses)
+}
+
+// told are the texts of Addresses, which must not be changed.
+func (b *Book) told(p peer.ID) []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.peers[p].texts
 }
 
 // Invitations are those remembered, by peer.

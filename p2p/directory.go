@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/bizra/bizra/fsm/federation"
 )
@@ -20,6 +21,7 @@ type Directory struct {
 type listedPeer struct {
 	region    string
 	addresses []string
+	dialable  []ma.Multiaddr // of addresses
 }
 
 // NewDirectory reads a document, which must not be changed afterwards.
@@ -31,7 +33,7 @@ func NewDirectory(d *federation.Document) (*Directory, error) {
 			if err != nil {
 				return nil, fmt.Errorf("voter %q of region %q: %w", v.Name, r.Name, err)
 			}
-			l.roles[id] = listedPeer{region: r.Name, addresses: v.Addresses}
+			l.roles[id] = listedPeer{region: r.Name, addresses: v.Addresses, dialable: dialable(v.Addresses)}
 			l.voters[r.Name] = append(l.voters[r.Name], id)
 		}
 		slices.Sort(l.voters[r.Name])

@@ -24,8 +24,8 @@ const (
 	JoinResponseBytesMax = federation.DocumentBytesMax + JoinPeersBytesMax + 4<<10
 	faultNoDocument      = "no-document" // the peer is joining itself
 
-	membersTold = 16 // of a region's members, to one of them,
-	membersNear = 4  // of these, that follow it in the order of IDs; the others by chance
+	membersTold = 8 // of a region's members, to one of them,
+	membersNear = 4 // of these, that follow it in the order of IDs; the others by chance
 )
 
 // joinRequest is what a node says of itself to one that it asks for document and
@@ -127,7 +127,7 @@ func (j *joinServer) abroad(caller peer.ID) []peer.ID {
 func (j *joinServer) news(id peer.ID) bool {
 	listed := j.access.inDocument(id)
 	unlisted := func(a string) bool { return !slices.Contains(listed, a) }
-	return slices.ContainsFunc(texts(j.book.Addresses(id)), unlisted) || slices.ContainsFunc(j.access.Listed(id), unlisted)
+	return slices.ContainsFunc(j.book.told(id), unlisted) || slices.ContainsFunc(j.access.Listed(id), unlisted)
 }
 
 func (j *joinServer) text(document *federation.Document) []byte {
@@ -190,13 +190,13 @@ func (j *joinServer) self() PeerRecord {
 }
 
 func (j *joinServer) record(id peer.ID) PeerRecord {
-	addrs := j.book.Addresses(id)
-	for _, a := range dialable(j.access.Listed(id)) {
-		if len(addrs) < AddressesMax {
-			addrs = appendDialable(addrs, a)
+	addresses := j.book.told(id)
+	for _, a := range texts(j.access.dialable(id)) {
+		if len(addresses) < AddressesMax && !slices.Contains(addresses, a) {
+			addresses = append(slices.Clip(addresses), a)
 		}
 	}
-	r := PeerRecord{ID: id.String(), Region: j.access.RegionOf(id), Role: j.access.Role(id).String(), Addresses: texts(addrs)}
+	r := PeerRecord{ID: id.String(), Region: j.access.RegionOf(id), Role: j.access.Role(id).String(), Addresses: addresses}
 	if inv, ok := j.access.Invited(id); ok {
 		r.Invitation = inv.Canonical()
 	}

@@ -23,6 +23,7 @@ const (
 	pingFailuresMax = 2 // in a row, until a connection counts as dead
 	protectTag      = "bizra/region"
 	reasonBytesMax  = 256
+	gatherFor       = 50 * time.Millisecond // between two looks at what is to be done, whatever the news
 )
 
 // KeeperConfig configures a [Keeper]. A time of zero takes the default named at its field.
@@ -207,6 +208,9 @@ func (k *Keeper) Learn(records []PeerRecord) {
 		if k.access.Role(id) < Foreign || k.access.RegionOf(id) != r.Region {
 			continue
 		}
+		if k.book.heard(id, r.Addresses) {
+			continue
+		}
 		if addrs := dialable(r.Addresses); len(addrs) > 0 && k.book.Learn(id, addrs) {
 			k.learned(id)
 		}
@@ -288,6 +292,7 @@ func (k *Keeper) run() {
 	var saved, asked time.Time
 	idle := 0 // exchanges in a row that brought nothing
 	for due := false; ; {
+		looked := time.Now()
 		tick.Reset(k.tend())
 		// At once where that may be: a region whose nodes are all killed soon after they met
 		// finds itself again by what is in their books.
@@ -303,6 +308,12 @@ func (k *Keeper) run() {
 			return
 		case <-tick.C:
 		case <-k.wake:
+			tick.Reset(max(0, gatherFor-time.Since(looked))) // of a crowd that joins, many come at once
+			select {
+			case <-k.ctx.Done():
+				return
+			case <-tick.C:
+			}
 		case <-exchange.C:
 			due = true
 			if idle = min(idle+1, exchangeIdleMax); k.news.Swap(false) {
@@ -410,7 +421,7 @@ func (k *Keeper) start(id peer.ID, kp *keptPeer, places chan struct{}, work func
 // addresses are all that are known of a peer, best first.
 func (k *Keeper) addresses(p peer.ID) []ma.Multiaddr {
 	addrs := k.book.Addresses(p)
-	for _, more := range [][]ma.Multiaddr{k.bootstrap[p], dialable(k.access.Listed(p))} {
+	for _, more := range [][]ma.Multiaddr{k.bootstrap[p], k.access.dialable(p)} {
 		for _, a := range more {
 			addrs = appendDialable(addrs, a)
 		}

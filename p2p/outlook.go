@@ -71,7 +71,7 @@ func (k *Keeper) members(votes bool) []peer.ID {
 	self := k.net.self()
 	var members []peer.ID
 	for _, id := range k.access.OwnRegion() {
-		if id != self && k.access.Role(id) == Member && len(k.addresses(id)) > 0 {
+		if id != self && k.access.Role(id) == Member && (len(k.book.told(id)) > 0 || len(k.bootstrap[id]) > 0 || len(k.access.dialable(id)) > 0) {
 			members = append(members, id)
 		}
 	}
