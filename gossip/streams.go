@@ -37,6 +37,12 @@ func (g gate) SetStreamHandler(proto protocol.ID, handle network.StreamHandler) 
 	g.r.server = srv
 }
 
+// NewStream opens a stream over a connection that is there. GossipSub must not make any: with whom there are
+// some, package p2p decides, and a peer that was let go would be dialled again.
+func (g gate) NewStream(ctx context.Context, p peer.ID, protos ...protocol.ID) (network.Stream, error) {
+	return g.Host.NewStream(network.WithNoDial(ctx, "gossip makes no connections"), p, protos...)
+}
+
 // metered is a stream that is read no faster than its limit; the flow control of the
 // transport then holds back its writer.
 type metered struct {

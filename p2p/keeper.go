@@ -126,7 +126,8 @@ type keptPeer struct {
 	next         time.Time // not to be dialled before
 	lostFor      string    // why it is not connected
 	muteFor      string    // why the last greeting failed, or what else ails the connection
-	greeted      bool      // since it is connected
+	greeted      bool      // since it is connected,
+	since        time.Time // when it was
 	greetFails   int
 	nextGreet    time.Time
 	pinged       time.Time
@@ -450,7 +451,7 @@ func (k *Keeper) greet(p peer.ID) func(*keptPeer) {
 	err := k.exchange(p)
 	return func(kp *keptPeer) {
 		if err == nil {
-			kp.greeted, kp.greetFails, kp.failures, kp.next, kp.muteFor = true, 0, 0, time.Time{}, ""
+			kp.greeted, kp.since, kp.greetFails, kp.failures, kp.next, kp.muteFor = true, time.Now(), 0, 0, time.Time{}, ""
 			return
 		}
 		kp.greetFails++

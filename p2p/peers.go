@@ -65,9 +65,13 @@ func (k *Keeper) Peers() []PeerStatus {
 	return list
 }
 
+// startsFor is how long a voter that was greeted may take until it has what others turn to it for.
+const startsFor = 10 * time.Second
+
 // Region lists the nodes of the own region that this node may turn to: the voters, those connected first,
-// and the members that are connected. Those that it is about to greet for the first time are left out,
-// and while it has greeted nobody those that it does not want connections to: they would take it for a stranger.
+// and the members that are connected. Those that it is about to greet for the first time are left out.
+// So are the voters that it does not want connections to, while it has greeted nobody, since they would take it
+// for a stranger, and while those that it has greeted may still be starting.
 func (k *Keeper) Region() []peer.ID {
 	self := k.net.self()
 	k.mu.Lock()
@@ -76,7 +80,7 @@ func (k *Keeper) Region() []peer.ID {
 		return nil // it has not looked around yet
 	}
 	var up, down, members []peer.ID
-	pending := false
+	pending, starting := false, false
 	for _, id := range k.access.OwnRegion() {
 		kp, role, connected := k.peers[id], k.access.Role(id), k.net.connected(id)
 		young := kp != nil && !kp.greeted && kp.greetFails == 0 && kp.failures == 0
@@ -86,13 +90,14 @@ func (k *Keeper) Region() []peer.ID {
 			pending = true
 		case role == Voter && connected:
 			up = append(up, id)
+			starting = starting || kp != nil && kp.greeted && time.Since(kp.since) < startsFor
 		case role == Voter:
 			down = append(down, id)
 		case connected:
 			members = append(members, id)
 		}
 	}
-	if pending && len(up) == 0 {
+	if pending && len(up) == 0 || starting {
 		down = nil
 	}
 	return slices.Concat(byHash(self, up), byHash(self, down), byHash(self, members))
