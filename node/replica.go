@@ -30,6 +30,7 @@ const (
 func (n *Node) startReplica() error {
 	n.workers.Go(n.watchPeers)
 	if !n.home.Votes() {
+		n.workers.Go(n.askForCertificates)
 		return n.startMember()
 	}
 	r, err := n.newRegion()

@@ -42,6 +42,9 @@ func (n *Node) startServices(context.Context) (err error) {
 		return err
 	}
 	n.onClose(n.intake.Close)
+	if err := n.serveCertificates(); err != nil {
+		return err
+	}
 	if err := n.serveKeys(); err != nil {
 		return err
 	}

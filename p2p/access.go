@@ -80,6 +80,7 @@ func Rules() []Rule {
 		{ProtocolJoin, Roles(), "a newcomer needs the document; a stranger gets nothing else, and not often"},
 		{ProtocolStatus, region, "clocks, progress and seals are compared inside the region"},
 		{ProtocolRead, region, "a node asks its leader how far it must be to answer a read"},
+		{ProtocolCertificates, region, "a member asks for certificates that gossip did not bring it"},
 		{ProtocolGossip, []Role{Foreign, Member, Voter}, "checkpoints, certificates and what else every node should hear; package gossip says who may send what"},
 		{ProtocolKeys, []Role{Voter}, "the region's keys are handed over by a voter, never given to one who asks"},
 		{ProtocolAttest, []Role{Foreign}, "voters of different regions hand each other checkpoints, cosignatures and certificates"},

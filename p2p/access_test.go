@@ -68,7 +68,7 @@ func TestAccessEveryRoleAndProtocol(t *testing.T) {
 		a := c.access(t, nil)
 		elapse(2 * time.Minute)
 		// Written by hand, not from Rules, so that a change of the table is seen here.
-		const all = "raft submit entries join status keys read gossip"
+		const all = "raft submit entries join status keys read gossip certificates"
 		expect := map[string]struct {
 			role   Role
 			allow  string
@@ -76,9 +76,9 @@ func TestAccessEveryRoleAndProtocol(t *testing.T) {
 		}{
 			"listed voter":                   {Voter, all, ErrOwnRegion},
 			"voter that is not listed":       {Voter, all, ErrOwnRegion},
-			"listed, removed from Raft":      {Member, "submit entries join status read gossip", ErrNotVoter},
-			"Raft non-voter, not listed":     {Member, "submit entries join status read gossip", ErrNotVoter},
-			"invited member":                 {Member, "submit entries join status read gossip", ErrNotVoter},
+			"listed, removed from Raft":      {Member, "submit entries join status read gossip certificates", ErrNotVoter},
+			"Raft non-voter, not listed":     {Member, "submit entries join status read gossip certificates", ErrNotVoter},
+			"invited member":                 {Member, "submit entries join status read gossip certificates", ErrNotVoter},
 			"member, invitation expired":     {Stranger, "join", ErrInvitationExpired},
 			"listed voter of another region": {Foreign, "join entries attest gossip", ErrForeignRegion},
 			"voter by another's ledger":      {Foreign, "join entries attest gossip", ErrForeignRegion},
@@ -111,8 +111,8 @@ func TestAccessEveryRoleAndProtocol(t *testing.T) {
 				t.Errorf("%s speaking an unknown protocol: %v", name, err)
 			}
 		}
-		if asked != 10*9 {
-			t.Errorf("asked %d combinations, want 90", asked)
+		if asked != 10*10 {
+			t.Errorf("asked %d combinations, want 100", asked)
 		}
 	})
 }

@@ -195,12 +195,12 @@ type traffic struct {
 }
 
 // protocolsCounted are those counted apart.
-const protocolsCounted = 9
+const protocolsCounted = 10
 
 // counted lists them, what is written most first.
 func counted() [protocolsCounted]protocol.ID {
 	return [...]protocol.ID{p2p.ProtocolGossip, p2p.ProtocolEntries, p2p.ProtocolAttest, p2p.ProtocolRaft, p2p.ProtocolSubmit, p2p.ProtocolStatus,
-		p2p.ProtocolRead, p2p.ProtocolJoin, p2p.ProtocolKeys}
+		p2p.ProtocolRead, p2p.ProtocolJoin, p2p.ProtocolKeys, p2p.ProtocolCertificates}
 }
 
 // tap counts one write.
