@@ -39,6 +39,8 @@ var (
 )
 
 // The modes never change once they are made, and are made once.
+//
+//nolint:gochecknoglobals // so they are as good as constants
 var (
 	encoding = sync.OnceValues(func() (cbor.UserBufferEncMode, error) { return cbor.CoreDetEncOptions().UserBufferEncMode() })
 	decoding = sync.OnceValues(func() (cbor.DecMode, error) { return decodingOptions().DecMode() })
@@ -83,9 +85,6 @@ func Unmarshal(b []byte, message any) error {
 	return nil
 }
 
-// frames are buffers to write messages from; writers keep none of them.
-var frames = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
 // WriteMessage writes one framed message of at most bytesMax bytes, version byte
 // included, with a single call of Write. Deadlines are the caller's, on the stream.
 func WriteMessage(w io.Writer, bytesMax int, message any) error {
@@ -93,15 +92,9 @@ func WriteMessage(w io.Writer, bytesMax int, message any) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errEncode, err)
 	}
-	frame := frames.Get().(*bytes.Buffer) //nolint:forcetypeassert // nothing else is put there
-	defer func() {
-		if frame.Cap() <= frameChunkBytes {
-			frame.Reset()
-			frames.Put(frame)
-		}
-	}()
+	var frame bytes.Buffer
 	frame.Write([]byte{0, 0, 0, 0, FrameVersion})
-	if err := mode.MarshalToBuffer(message, frame); err != nil {
+	if err := mode.MarshalToBuffer(message, &frame); err != nil {
 		return fmt.Errorf("%w: %w", errEncode, err)
 	}
 	n := frame.Len() - FrameHeaderBytes
