@@ -385,7 +385,7 @@ func (m *Machine) fold() ([32]byte, error) {
 		changes = append(changes, c)
 		m.txn.Delete(append([]byte{keyPending}, k...))
 	}
-	root, err := prefixtree.Update(m.txn, changes)
+	root, err := m.updateTree(changes)
 	if err != nil {
 		return root, fmt.Errorf("update the state commitment: %w", err)
 	}

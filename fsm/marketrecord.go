@@ -69,6 +69,18 @@ func (r marketRecords) Licence(number int64) (l market.Licence, found bool, err 
 	return l, found, err
 }
 
+// Licences implements [market.Store].
+func (r marketRecords) Licences(visit func(market.Licence) error) error {
+	lower, upper := stateRange(stateLicence)
+	return r.txn.Scan(r.base, lower, upper, func(key, value []byte) error {
+		var l market.Licence
+		if err := r.enc.dec.Unmarshal(value, &l); err != nil {
+			return fmt.Errorf("decode state %q: %w", key, err)
+		}
+		return visit(l)
+	})
+}
+
 // PutLicence implements [market.Store].
 func (r marketRecords) PutLicence(l market.Licence) error {
 	return save(r.enc, r.txn, licenceKey(l.Number), &l)

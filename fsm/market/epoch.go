@@ -39,15 +39,8 @@ func (m *Market) Epoch(nowMillis int64) (Settlement, error) {
 	if !m.Due(nowMillis) {
 		return Settlement{}, ErrEpoch
 	}
-	err = m.store.Holders(func(h Holder) error {
-		if len(h.Licences) == 0 {
-			return nil
-		}
-		_, err := s.take(h, true)
-		return err
-	})
-	if err != nil {
-		return Settlement{}, m.breaks(fmt.Errorf("market: read the holders: %w", err))
+	if err := s.takeAll(); err != nil {
+		return Settlement{}, m.breaks(err)
 	}
 	result := Settlement{Epochs: m.due(nowMillis) - m.head.Epoch}
 	s.head.Epoch = m.due(nowMillis)

@@ -67,6 +67,16 @@ func (s *InMemory) Licence(number int64) (Licence, bool, error) {
 	return l, found, nil
 }
 
+// Licences implements [Store].
+func (s *InMemory) Licences(visit func(Licence) error) error {
+	var err error
+	s.licences.Scan(func(l Licence) bool {
+		err = visit(l)
+		return err == nil
+	})
+	return err
+}
+
 // PutLicence implements [Store].
 func (s *InMemory) PutLicence(l Licence) error {
 	s.licences.Set(l)

@@ -55,6 +55,8 @@ type Store interface {
 	Holders(visit func(Holder) error) error
 	// Licence returns a licence by its number, and false if there is none.
 	Licence(number int64) (Licence, bool, error)
+	// Licences visits all licences in ascending order of their numbers, and ends with the first error of visit.
+	Licences(visit func(Licence) error) error
 	PutLicence(Licence) error
 	DeleteLicence(number int64) error
 }

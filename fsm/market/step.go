@@ -16,6 +16,7 @@ type step struct {
 	accounts []*account
 	writes   []write // of licences, in order; a later one counts
 	outcome  Outcome
+	all      []Licence // ascending by number, in a step that takes every account: one pass costs far less than looking each up
 }
 
 type write struct {
@@ -67,7 +68,7 @@ func (s *step) take(h Holder, existed bool) (*account, error) {
 		a.licences = make([]Licence, len(h.Licences), len(h.Licences)+1)
 	}
 	for i, number := range h.Licences {
-		l, found, err := s.m.store.Licence(number)
+		l, found, err := s.licence(number)
 		if err != nil {
 			return nil, fmt.Errorf("market: read licence %d: %w", number, err)
 		}
@@ -78,6 +79,40 @@ func (s *step) take(h Holder, existed bool) (*account, error) {
 	}
 	s.accounts = append(s.accounts, a)
 	return a, nil
+}
+
+func (s *step) licence(number int64) (Licence, bool, error) {
+	if s.all == nil {
+		return s.m.store.Licence(number)
+	}
+	at, found := slices.BinarySearchFunc(s.all, number, func(l Licence, number int64) int { return cmp.Compare(l.Number, number) })
+	if !found {
+		return Licence{}, false, nil
+	}
+	return s.all[at], true, nil
+}
+
+// takeAll takes the accounts of all holders into the step.
+func (s *step) takeAll() error {
+	s.all = make([]Licence, 0, max(0, min(s.head.Licences, LicencesTotalMax))) // a record may be damaged
+	err := s.m.store.Licences(func(l Licence) error {
+		s.all = append(s.all, l)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("market: read the licences: %w", err)
+	}
+	err = s.m.store.Holders(func(h Holder) error {
+		if len(h.Licences) == 0 {
+			return nil
+		}
+		_, err := s.take(h, true)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("market: read the holders: %w", err)
+	}
+	return nil
 }
 
 // tax is what a price costs for a time of at most LapseMillis, rounded up to the micro-credit.

@@ -64,6 +64,13 @@ func (f *failing) Licence(number int64) (market.Licence, bool, error) {
 	return f.InMemory.Licence(number)
 }
 
+func (f *failing) Licences(visit func(market.Licence) error) error {
+	if err := f.use(); err != nil {
+		return err
+	}
+	return f.InMemory.Licences(visit)
+}
+
 func (f *failing) PutLicence(l market.Licence) error {
 	return errors.Join(f.use(), f.InMemory.PutLicence(l))
 }
