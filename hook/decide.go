@@ -90,17 +90,37 @@ func (h *Home) decide(ctx context.Context, e *Event, local LocalJudge) *verdict 
 // holds against that.
 func (h *Home) touches(e *Event) string {
 	reads, _ := typeOf(e.Tool)
-	found := ""
+	found, home := "", strings.ToLower(filepath.Base(h.Dir))
 	eachText(e.Input, func(name, text string) {
 		switch {
+		case name == "patch" || name == "diff":
+			text = patchedFiles(text)
 		case found != "" || longText(name):
-		case hasComponent(text, filepath.Base(h.Dir)):
+			return
+		}
+		text = strings.ToLower(text) // some file systems do not tell case apart
+		switch {
+		case hasComponent(text, home):
 			found = "The folder " + filepath.Base(h.Dir)
 		case reads != "read" && (strings.Contains(text, ".claude/settings") || strings.Contains(text, ".gemini/settings") || strings.Contains(text, ".codex/hooks")):
 			found = "The settings file of the CLI"
 		}
 	})
 	return found
+}
+
+// patchedFiles are the lines of a patch that name files; what is in them is text like that of any file.
+func patchedFiles(patch string) string {
+	var b strings.Builder
+	for line := range strings.Lines(patch) {
+		for _, begins := range [...]string{"*** ", "--- ", "+++ ", "diff ", "rename ", "copy "} {
+			if strings.HasPrefix(line, begins) {
+				b.WriteString(line)
+				break
+			}
+		}
+	}
+	return b.String()
 }
 
 // eachText visits every string of a value with the name of the member that it stands under.

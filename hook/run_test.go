@@ -263,6 +263,10 @@ func TestProtected(t *testing.T) {
 		"Read":  `{"file_path":"/p/.bizra/salt.key"}`,
 		"Write": `{"file_path":"/p/.claude/settings.json","content":"{}"}`,
 		"Edit":  `{"file_path":"/p/.bizra/hook.json","old_string":"closed","new_string":"local"}`,
+		// Names in another case are the same files on some machines; a patch names its files in its text.
+		"Glob":        `{"pattern":"/p/.BIZRA/*"}`,
+		"apply_patch": `{"patch":"*** Begin Patch\n*** Update File: .bizra/hook.json\n@@\n-closed\n+local\n*** End Patch"}`,
+		"edit_files":  `{"edits":[{"diff":"--- a/.claude/settings.json\n+++ b/.claude/settings.json\n@@ -1 +1 @@\n-x\n+y\n"}]}`,
 	} {
 		if s := tell(t, h, eventOf("PreToolUse", "s1", tool, tool, `"tool_input":`+input)); !s.denied() || !strings.Contains(s.reason(), "belongs to the hook") {
 			t.Errorf("%s %s: %+v", tool, input, s)
@@ -271,13 +275,14 @@ func TestProtected(t *testing.T) {
 	for tool, input := range map[string]string{
 		"Write": `{"file_path":"/p/README.md","content":"The folder .bizra is the hook's."}`,
 		"Bash":  `{"command":"ls my.bizra.d"}`,
+		"Patch": `{"patch":"*** Begin Patch\n*** Update File: README.md\n@@\n+.bizra is the hook's\n*** End Patch"}`,
 		"Read":  `{"file_path":"/p/.claude/settings.json"}`,
 	} {
 		if s := tell(t, h, eventOf("PreToolUse", "s1", tool, tool+"2", `"tool_input":`+input)); s.denied() {
 			t.Errorf("%s %s: %+v", tool, input, s)
 		}
 	}
-	if got := story(ledger(t, n)); strings.Count(got, "computing!FATE_VIOLATION") != 4 {
+	if got := story(ledger(t, n)); strings.Count(got, "computing!FATE_VIOLATION") != 7 {
 		t.Errorf("the ledger has %s", got)
 	}
 }
