@@ -54,7 +54,9 @@ type Config struct {
 	TransferTimeout  time.Duration // of a leadership transfer, all told; 5 s
 
 	StoreLimit time.Duration // of one call of the log store, then the replica stops; 10 s
-	ApplyLimit time.Duration // of one call of the state machine, then the replica stops; 60 s
+	// ApplyLimit bounds one call of the state machine, then the replica stops; 3 min. The fullest market's epoch must stay far
+	// below it on a slow and busy machine: it would take as long again after each start, on every voter.
+	ApplyLimit time.Duration
 
 	// DiskFreeMin is how many bytes must be free for this node to take proofs when it leads; 512 MiB. Negative: any number.
 	DiskFreeMin int64
@@ -108,7 +110,7 @@ func (c Config) withDefaults() Config {
 	setDuration(&c.RPCTimeout, 5*time.Second)
 	setDuration(&c.TransferTimeout, 5*time.Second)
 	setDuration(&c.StoreLimit, 10*time.Second)
-	setDuration(&c.ApplyLimit, time.Minute)
+	setDuration(&c.ApplyLimit, 3*time.Minute)
 	setDuration(&c.SealInterval, time.Second)
 	setDuration(&c.ClockInterval, 5*time.Second)
 	setDuration(&c.PhaseInterval, 500*time.Millisecond)
