@@ -78,6 +78,20 @@ func readBounded(path string) ([]byte, error) {
 	return os.ReadFile(path) //nolint:gosec // a file of the home
 }
 
+// readOwn reads a file that decides what the hook does or keeps secret. One that others can read was not made by this home: it came
+// with a project, whose maker would then decide what its users' agents may do, or knows the secret.
+func readOwn(path string) ([]byte, error) {
+	text, err := readBounded(path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(path)
+	if err == nil && info.Mode().Perm()&0o077 != 0 {
+		err = fmt.Errorf("%s can be read by others (mode %04o): if you made it, run `chmod 600 %s`; if it came with the project, remove it", path, info.Mode().Perm(), path)
+	}
+	return text, err
+}
+
 // readJSON reads a file of the home; found is false where there is none.
 func readJSON(path string, into any) (found bool, err error) {
 	text, err := readBounded(path)

@@ -95,7 +95,7 @@ func AgentIDOf(key *pci.PrivateKey) string {
 
 // Open opens a home.
 func Open(dir string) (*Home, error) {
-	text, err := readBounded(filepath.Join(dir, FileConfig))
+	text, err := readOwn(filepath.Join(dir, FileConfig))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w (%s is missing)", ErrNoHome, filepath.Join(dir, FileConfig))
 	}

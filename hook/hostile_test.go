@@ -105,6 +105,13 @@ func TestHomesOfOthers(t *testing.T) {
 	if files, err := os.ReadDir(outside); err != nil || len(files) > 0 {
 		t.Errorf("outside the home there are %v, %v", files, err)
 	}
+	h = newHome(t, Config{OnPass: PassAllow, Offline: OfflineLocal})
+	if err := os.Chmod(h.path(FileConfig), 0o644); err != nil { //nolint:gosec // as git makes it
+		t.Fatal(err)
+	}
+	if s := tell(t, h, bashBefore("s1", "t1", "ls")); !s.denied() || !strings.Contains(s.err, "came with the project") {
+		t.Errorf("a configuration that others made: %+v", s)
+	}
 	h = newHome(t, Config{})
 	if err := os.WriteFile(h.path(fileSecret), []byte(strings.Repeat("ab", secretBytes)), 0o644); err != nil { //nolint:gosec // as git makes it
 		t.Fatal(err)

@@ -44,23 +44,17 @@ var ErrDigest = errors.New("the text is not the one that was digested")
 // secret reads the home's secret, which the first caller makes.
 func (h *Home) secret() ([]byte, error) {
 	path := h.path(fileSecret)
-	text, err := readBounded(path)
+	text, err := readOwn(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		fresh := make([]byte, secretBytes)
 		_, _ = rand.Read(fresh) // it never fails
 		if err := writeOnce(path, []byte(hex.EncodeToString(fresh)+"\n")); err != nil {
 			return nil, err
 		}
-		text, err = readBounded(path)
+		text, err = readOwn(path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the secret of the salts: %w", err)
-	}
-	// As keys are treated: who can read it can find out likely texts, and one that came with a project is known to others.
-	if info, err := os.Stat(path); err != nil {
-		return nil, fmt.Errorf("read the secret of the salts: %w", err)
-	} else if info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("the secret of the salts, %s, can be read by others (mode %04o): if it is this home's own, run `chmod 600 %s`, else remove it", path, info.Mode().Perm(), path)
 	}
 	if len(text) < 2*secretBytes {
 		return nil, fmt.Errorf("the secret of the salts, %s, is damaged: it must have %d hexadecimal digits", path, 2*secretBytes)

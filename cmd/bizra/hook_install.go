@@ -77,38 +77,47 @@ kept beside it. Run again it changes what the command line names and keeps the r
 	return c
 }
 
-// hookConfig is the configuration there is, changed as the command line says.
-func hookConfig(cmd *cobra.Command, s *hook.Settings) (hook.Config, error) {
-	cfg := hook.Defaults()
+// hookConfig is the configuration there is, changed as the command line says. kept are the options that were set otherwise before
+// than by default, and stay so: a home may be another's work.
+func hookConfig(cmd *cobra.Command, s *hook.Settings) (cfg hook.Config, kept []string, err error) {
+	cfg = hook.Defaults()
+	otherwise := cfg
 	if h, err := hook.Open(s.Home); err == nil {
 		cfg = h.Config
 	} else if !errors.Is(err, hook.ErrNoHome) {
-		return cfg, err
+		return cfg, nil, err
 	}
-	for name, into := range map[string]*string{"agent-id": &cfg.AgentID, "key": &cfg.Key, "offline": &cfg.Offline, "record": &cfg.Record,
-		"judge": &cfg.Judge, "on-pass": &cfg.OnPass, "scope": &cfg.Scope} {
-		f := cmd.Flags().Lookup(name)
+	for _, o := range []struct {
+		name      string
+		into      *string
+		otherwise string
+	}{{"agent-id", &cfg.AgentID, cfg.AgentID}, {"key", &cfg.Key, otherwise.Key}, {"offline", &cfg.Offline, otherwise.Offline}, {"record", &cfg.Record, otherwise.Record},
+		{"judge", &cfg.Judge, otherwise.Judge}, {"on-pass", &cfg.OnPass, otherwise.OnPass}, {"scope", &cfg.Scope, otherwise.Scope}} {
+		f := cmd.Flags().Lookup(o.name)
 		if !f.Changed {
+			if *o.into != o.otherwise {
+				kept = append(kept, "--"+o.name+" "+*o.into)
+			}
 			continue
 		}
-		*into = f.Value.String()
-		if (name == "key" || name == "scope") && *into != "" {
-			path, err := filepath.Abs(*into)
+		*o.into = f.Value.String()
+		if (o.name == "key" || o.name == "scope") && *o.into != "" {
+			path, err := filepath.Abs(*o.into)
 			if err != nil {
-				return cfg, err
+				return cfg, nil, err
 			}
-			*into = path
+			*o.into = path
 		}
 	}
 	nodes, err := targets(cmd)
 	if err != nil {
-		return cfg, err
+		return cfg, nil, err
 	}
 	if isMultiaddr(nodes) {
-		return cfg, usagef("--node %s: the hook speaks HTTP: give the node's URL", nodes[0])
+		return cfg, nil, usagef("--node %s: the hook speaks HTTP: give the node's URL", nodes[0])
 	}
 	cfg.Nodes = nodes
-	return cfg, nil
+	return cfg, kept, nil
 }
 
 // installed is what `bizra hook install --json` prints.
@@ -119,6 +128,7 @@ type installed struct {
 	AgentID    string   `json:"agent_id"`
 	PublicKey  string   `json:"public_key"`
 	Registered bool     `json:"registered"`
+	Kept       []string `json:"kept"`   // options of an earlier installation that stay, and are not the default
 	Advice     []string `json:"advice"` // what is still to be done
 }
 
@@ -130,7 +140,7 @@ func runHookInstall(cmd *cobra.Command, _ []string) error {
 	if s.NoFailures, err = cmd.Flags().GetBool("no-failures"); err != nil {
 		return err
 	}
-	cfg, err := hookConfig(cmd, s)
+	cfg, kept, err := hookConfig(cmd, s)
 	if err != nil {
 		return err
 	}
@@ -143,7 +153,7 @@ func runHookInstall(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
-	done := installed{Home: s.Home, Settings: s.File(), Program: s.Program, AgentID: h.Config.AgentID, PublicKey: federation.Key(key.Public()).String(), Advice: []string{}}
+	done := installed{Home: s.Home, Settings: s.File(), Program: s.Program, AgentID: h.Config.AgentID, PublicKey: federation.Key(key.Public()).String(), Kept: append([]string{}, kept...), Advice: []string{}}
 	ctx, cancel := patiently(cmd, installWithin)
 	defer cancel()
 	if err := done.register(ctx, cmd, h); err != nil {
@@ -208,6 +218,11 @@ func opensRegistration(p *client.Policy) bool {
 func (d installed) writeTo(w io.Writer) error {
 	if _, err := fmt.Fprintf(w, "agent %s, key %s\n%s runs %s\nwhat the hook knows is in %s\n", d.AgentID, d.PublicKey, d.Settings, d.Program, d.Home); err != nil {
 		return err
+	}
+	for _, k := range d.Kept {
+		if _, err := fmt.Fprintf(w, "kept from before: %s\n", k); err != nil {
+			return err
+		}
 	}
 	for _, a := range d.Advice {
 		if _, err := fmt.Fprintf(w, "still to do: %s\n", a); err != nil {
