@@ -23,7 +23,7 @@ func (m *Machine) updateTree(changes []prefixtree.Change) (root [32]byte, err er
 	}
 	nodes := store.NewTxn(seeker{it})
 	root, err = prefixtree.Update(nodes, changes)
-	if err = errors.Join(err, it.Close()); err != nil {
+	if err := errors.Join(err, it.Close()); err != nil {
 		return root, err
 	}
 	for _, w := range nodes.Writes() {

@@ -106,14 +106,14 @@ func TestHomesOfOthers(t *testing.T) {
 		t.Errorf("outside the home there are %v, %v", files, err)
 	}
 	h = newHome(t, Config{OnPass: PassAllow, Offline: OfflineLocal})
-	if err := os.Chmod(h.path(FileConfig), 0o644); err != nil { //nolint:gosec // as git makes it
+	if err := os.Chmod(h.path(FileConfig), 0o644); err != nil { // as git makes it
 		t.Fatal(err)
 	}
 	if s := tell(t, h, bashBefore("s1", "t1", "ls")); !s.denied() || !strings.Contains(s.err, "came with the project") {
 		t.Errorf("a configuration that others made: %+v", s)
 	}
 	h = newHome(t, Config{})
-	if err := os.WriteFile(h.path(fileSecret), []byte(strings.Repeat("ab", secretBytes)), 0o644); err != nil { //nolint:gosec // as git makes it
+	if err := os.WriteFile(h.path(fileSecret), []byte(strings.Repeat("ab", secretBytes)), 0o644); err != nil { // as git makes it
 		t.Fatal(err)
 	}
 	if s := tell(t, h, bashBefore("s1", "t1", "ls")); !s.denied() || !strings.Contains(s.reason(), "chmod 600") {
