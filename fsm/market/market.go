@@ -203,7 +203,7 @@ func (m *Market) Audit() error {
 	issued, licences := make([]int64, ResourceCount), int64(0)
 	var values []int64
 	err := m.store.Holders(func(h Holder) error {
-		if h.Balance < 0 || h.Balance == 0 && len(h.Licences) == 0 || len(h.Licences) > LicencesMax || !slices.IsSorted(h.Licences) {
+		if h.TaxedMillis < 0 || h.TaxedMillis > m.head.TimeMillis || h.Balance < 0 || h.Balance == 0 && len(h.Licences) == 0 || len(h.Licences) > LicencesMax || !slices.IsSorted(h.Licences) {
 			return fmt.Errorf("%w: holder %q has %d micro-credits and licences %v", ErrRecords, h.Owner, h.Balance, h.Licences)
 		}
 		credits += h.Balance
@@ -213,7 +213,7 @@ func (m *Market) Audit() error {
 			if err != nil {
 				return fmt.Errorf("market: read licence %d: %w", number, err)
 			}
-			if !found || l.Owner != h.Owner || l.Price < Credit || l.Number != number || number >= m.head.Next {
+			if !found || !l.sound() || l.Owner != h.Owner || l.Number != number || number >= m.head.Next {
 				return fmt.Errorf("%w: holder %q has licence %d, which is %+v", ErrRecords, h.Owner, number, l)
 			}
 			value += l.Price

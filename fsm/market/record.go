@@ -38,6 +38,12 @@ type Licence struct {
 	DeclaredMillis int64 // log time of the last declaration by a holder; it lapses LapseMillis later
 }
 
+// sound reports whether a step may count with the record; what is out of range comes of damage, and sums over it would overflow.
+func (l *Licence) sound() bool {
+	return l.Resource < ResourceCount && l.Quantity >= 1 && l.Quantity <= QuantityMax && l.Price >= Credit && l.Price <= ValueMax &&
+		l.DeclaredMillis >= 0 && l.DeclaredMillis <= timeMillisMax
+}
+
 // LapsesMillis is the log time at which the licence lapses unless it is reassessed before.
 func (l *Licence) LapsesMillis() int64 { return l.DeclaredMillis + LapseMillis }
 

@@ -62,6 +62,9 @@ func (s *step) load(owner string) (*account, error) {
 }
 
 func (s *step) take(h Holder, existed bool) (*account, error) {
+	if h.TaxedMillis < 0 || h.TaxedMillis > timeMillisMax || h.Balance < 0 || h.Balance > SupplyMax || len(h.Licences) > LicencesMax {
+		return nil, fmt.Errorf("%w: holder %q is %+v", ErrRecords, h.Owner, h)
+	}
 	a := &account{holder: h, was: h, existed: existed, value: nobody}
 	if len(h.Licences) > 0 {
 		a.value = h.Value
@@ -72,7 +75,7 @@ func (s *step) take(h Holder, existed bool) (*account, error) {
 		if err != nil {
 			return nil, fmt.Errorf("market: read licence %d: %w", number, err)
 		}
-		if !found || l.Resource >= ResourceCount {
+		if !found || !l.sound() {
 			return nil, fmt.Errorf("%w: holder %q has licence %d, which is %+v", ErrRecords, h.Owner, number, l)
 		}
 		a.licences[i] = l

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -180,6 +181,48 @@ func TestOpenRefuses(t *testing.T) {
 	put(store.PutHead(market.Head{}))
 	if _, err := market.Open(store, plenty()); !errors.Is(err, market.ErrRecords) {
 		t.Errorf("a head without resources: %v", err)
+	}
+}
+
+// TestDamagedRecordsAreNotCountedWith: a record out of range is a fault of the records, for who looks them through and for
+// each step that comes upon it.
+func TestDamagedRecordsAreNotCountedWith(t *testing.T) {
+	holder := market.Holder{Owner: "ann", Balance: 100 * credit, Value: 5 * credit, TaxedMillis: start, Licences: []int64{0}}
+	licence := market.Licence{Owner: "ann", Quantity: 1, Price: 5 * credit, IssuedMillis: start, DeclaredMillis: start}
+	for name, damage := range map[string]func(*market.Holder, *market.Licence){
+		"no resource":         func(_ *market.Holder, l *market.Licence) { l.Resource = market.ResourceCount },
+		"no units":            func(_ *market.Holder, l *market.Licence) { l.Quantity = 0 },
+		"too many units":      func(_ *market.Holder, l *market.Licence) { l.Quantity = math.MaxInt64 },
+		"a price below all":   func(_ *market.Holder, l *market.Licence) { l.Price = math.MinInt64 },
+		"a price above all":   func(_ *market.Holder, l *market.Licence) { l.Price = math.MaxInt64 },
+		"declared in no time": func(_ *market.Holder, l *market.Licence) { l.DeclaredMillis = math.MaxInt64 },
+		"taxed in no time":    func(h *market.Holder, _ *market.Licence) { h.TaxedMillis = math.MinInt64 },
+		"debts":               func(h *market.Holder, _ *market.Licence) { h.Balance = math.MinInt64 },
+	} {
+		store, h, l := market.NewInMemory(), holder, licence
+		damage(&h, &l)
+		head := market.Head{Supply: 100 * credit, StartMillis: start, TimeMillis: start, Next: 1, Licences: 1, Issued: []int64{1, 0, 0, 0, 0, 0, 0}}
+		if err := errors.Join(store.PutHead(head), store.PutHolder(h), store.PutLicence(l)); err != nil {
+			t.Fatal(err)
+		}
+		open := func() *market.Market {
+			m, err := market.Open(store, plenty())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return m
+		}
+		_, stepped := open().Apply(start+1, by("ann"), market.Release{})
+		_, settled := open().Epoch(start + hour)
+		_, used := open().Units(start+1, "ann", market.CPU)
+		for what, err := range map[string]error{"step": stepped, "epoch": settled, "units": used} {
+			if !errors.Is(err, market.ErrRecords) {
+				t.Errorf("%s: %s: %v", name, what, err)
+			}
+		}
+		if err := open().Audit(); !errors.Is(err, market.ErrRecords) {
+			t.Errorf("%s: audit: %v", name, err)
+		}
 	}
 }
 
