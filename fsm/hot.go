@@ -6,10 +6,12 @@ import (
 )
 
 // What each of the two generations of a [hotRecords] holds at most: so many records, and so many bytes of keys and records,
-// but for the last one.
+// but for the last one. Nodes of the tree are small, and a seal reads some five of them for each new session of a large state,
+// from anywhere on the disk.
 const (
-	hotRecordsMax = 16 << 10
-	hotBytesMax   = 16 << 20
+	hotRecordsMax     = 16 << 10
+	hotTreeRecordsMax = 64 << 10
+	hotBytesMax       = 16 << 20
 )
 
 // hot keeps the records that Apply read or wrote lately, as the store has them. It is exact, since whoever commits tells
@@ -24,6 +26,7 @@ type hot struct {
 type hotRecords struct {
 	young, old map[string][]byte
 	bytes      int // of young
+	max        int // records
 }
 
 func newHot(st store.Getter) *hot {
@@ -33,10 +36,12 @@ func newHot(st store.Getter) *hot {
 }
 
 // clear forgets everything.
-func (h *hot) clear() { h.state, h.tree = newHotRecords(), newHotRecords() }
+func (h *hot) clear() {
+	h.state, h.tree = newHotRecords(hotRecordsMax), newHotRecords(hotTreeRecordsMax)
+}
 
-func newHotRecords() hotRecords {
-	return hotRecords{young: map[string][]byte{}, old: map[string][]byte{}}
+func newHotRecords(most int) hotRecords {
+	return hotRecords{max: most, young: map[string][]byte{}, old: map[string][]byte{}}
 }
 
 // records are those that a key belongs to; nil if its kind is not kept.
@@ -70,7 +75,7 @@ func (h *hot) Get(key []byte) ([]byte, error) {
 }
 
 func (r *hotRecords) put(key, value []byte) {
-	if len(r.young) >= hotRecordsMax || r.bytes >= hotBytesMax {
+	if len(r.young) >= r.max || r.bytes >= hotBytesMax {
 		r.old, r.young, r.bytes = r.young, make(map[string][]byte, len(r.young)), 0
 	}
 	was, again := r.young[string(key)]

@@ -30,6 +30,7 @@ func TestHotIsExact(t *testing.T) {
 	st := store.NewMemory()
 	under := &counted{Getter: st}
 	h := newHot(under)
+	h.tree.max = 100 // few of the reads are for nodes of the tree
 	const keys, rounds = 3 * hotRecordsMax, 60_000
 	reads, misses := 0, 0
 	key := func() []byte {
@@ -58,6 +59,9 @@ func TestHotIsExact(t *testing.T) {
 		if len(h.state.young) > hotRecordsMax || len(h.state.old) > hotRecordsMax {
 			t.Fatalf("it holds %d and %d records", len(h.state.young), len(h.state.old))
 		}
+		if len(h.tree.young) > h.tree.max || len(h.tree.old) > h.tree.max {
+			t.Fatalf("it holds %d and %d nodes", len(h.tree.young), len(h.tree.old))
+		}
 		k := key()
 		want, wantErr := st.Get(k)
 		got, err := h.Get(k)
@@ -72,7 +76,7 @@ func TestHotIsExact(t *testing.T) {
 			misses++
 		}
 	}
-	if under.reads > reads*3/4 || misses == 0 || len(h.state.old) == 0 || len(h.tree.young) == 0 {
+	if under.reads > reads*3/4 || misses == 0 || len(h.state.old) == 0 || len(h.tree.old) == 0 {
 		t.Errorf("of %d reads, %d for nothing, %d reached the store; %d records are old", reads, misses, under.reads, len(h.state.old))
 	}
 }

@@ -18,6 +18,10 @@ import (
 // viewWait is how long closing the state waits for reads that are under way.
 const viewWait = 30 * time.Second
 
+// stateMemTableBytes is what a memtable of the region's own state grows to: a busy region fills 16 MiB in a second, and most of
+// what a seal removes or writes again comes within seconds. Copies of other regions, of which there may be many, make do with less.
+const stateMemTableBytes = 64 << 20
+
 // state is the machine that stands now. Raft replaces it when a snapshot comes in;
 // views of the old one are waited for, since a store is not closed under a reader.
 type state struct {
@@ -50,7 +54,7 @@ var errNoState = errors.New("the state is being replaced or is closed")
 
 // open opens the machine in a directory and makes it the one that is read.
 func (s *state) open(dir, regionName string, log *slog.Logger, own *federation.Document) (*opened, error) {
-	st, err := s.openStore(dir, pebblestore.Options{Logger: log, OnFatal: s.onFatal})
+	st, err := s.openStore(dir, pebblestore.Options{MemTableBytes: stateMemTableBytes, Logger: log, OnFatal: s.onFatal})
 	if err != nil {
 		return nil, err
 	}

@@ -26,12 +26,13 @@ import (
 const (
 	cacheBytesDefault = 32 << 20
 	cacheBytesMin     = 1 << 20
-	// memTableBytes is what one memtable grows to; a node that is idle holds one. Commits stall when memTablesMax of them wait
-	// for the disk. Pebble takes memtables out of the cache it is given, so it is given memTablesCached more than
-	// CacheBytes: without them a busy store had no cache left, and a Get took several times as long.
-	memTableBytes   = 16 << 20
-	memTablesMax    = 3
-	memTablesCached = 2
+	// Commits stall when memTablesMax memtables wait for the disk. Pebble takes memtables out of the cache it is given, so it is
+	// given memTablesCached more than CacheBytes: without them a busy store had no cache left, and a Get took several times as long.
+	memTableBytesDefault = 16 << 20
+	memTableBytesMin     = 1 << 20
+	memTableBytesMax     = 1 << 30
+	memTablesMax         = 3
+	memTablesCached      = 2
 	// compactionsMax leaves a processor to the node itself where there are two.
 	compactionsMax = 2
 	// bloomBitsPerKey gives 1 % false positives.
@@ -54,8 +55,12 @@ var (
 
 // Options of Open. The zero value gives the defaults.
 type Options struct {
-	// CacheBytes is the size of the block cache; 0 means 32 MiB. Memtables come on top, 48 MiB at most.
+	// CacheBytes is the size of the block cache; 0 means 32 MiB. Memtables come on top.
 	CacheBytes int64
+	// MemTableBytes is what one memtable grows to, 1 MiB to 1 GiB; 0 means 16 MiB. At most three are held, and one, as large as
+	// the store was busy, while nothing is written. The larger they are, the more of what is soon written again or removed never
+	// becomes a table that must be compacted.
+	MemTableBytes int64
 	// FS is the file system; nil means the operating system's, with warnings about slow disks.
 	FS vfs.FS
 	// Logger takes Pebble's messages; nil means slog.Default().
@@ -68,6 +73,9 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.CacheBytes == 0 {
 		o.CacheBytes = cacheBytesDefault
+	}
+	if o.MemTableBytes == 0 {
+		o.MemTableBytes = memTableBytesDefault
 	}
 	if o.FS == nil {
 		o.FS = vfs.Default
@@ -85,18 +93,21 @@ func (o Options) validate() error {
 	if o.CacheBytes < cacheBytesMin {
 		return fmt.Errorf("CacheBytes: %d is below the minimum of %d", o.CacheBytes, cacheBytesMin)
 	}
+	if o.MemTableBytes < memTableBytesMin || o.MemTableBytes > memTableBytesMax {
+		return fmt.Errorf("MemTableBytes: %d is not between %d and %d", o.MemTableBytes, memTableBytesMin, memTableBytesMax)
+	}
 	return nil
 }
 
 func (o Options) pebbleOptions(dir string, h *health) *pebble.Options {
 	p := &pebble.Options{
-		CacheSize:                   o.CacheBytes + memTablesCached*memTableBytes,
+		CacheSize:                   o.CacheBytes + memTablesCached*o.MemTableBytes,
 		CompactionConcurrencyRange:  func() (lower, upper int) { return 1, compactionsMax },
 		EventListener:               h.listener(),
 		FormatMajorVersion:          pebble.FormatNewest,
 		FS:                          &freezingFS{FS: o.FS, dir: dir, health: h},
 		Logger:                      h,
-		MemTableSize:                memTableBytes,
+		MemTableSize:                uint64(o.MemTableBytes), // #nosec G115 -- validated
 		MemTableStopWritesThreshold: memTablesMax,
 		WALBytesPerSync:             walBytesPerSync,
 	}

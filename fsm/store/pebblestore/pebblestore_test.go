@@ -205,6 +205,20 @@ func TestOptionsAreChecked(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "CacheBytes: 100") {
 		t.Fatalf("error is %v, want one about CacheBytes", err)
 	}
+	for _, c := range []struct {
+		bytes int64
+		fits  bool
+	}{{1<<20 - 1, false}, {1 << 20, true}, {1 << 30, true}, {1<<30 + 1, false}, {-1, false}} {
+		st, err := pebblestore.Open("/state", pebblestore.Options{FS: vfs.NewMem(), Logger: quiet(), MemTableBytes: c.bytes})
+		if (err == nil) != c.fits || err != nil && !strings.Contains(err.Error(), "MemTableBytes: ") {
+			t.Errorf("memtables of %d bytes: %v", c.bytes, err)
+		}
+		if err == nil {
+			if err := st.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
 }
 
 func benchmarkStore(b *testing.B) store.Store {
