@@ -28,22 +28,28 @@ type View struct {
 }
 
 // View opens a view on the state as it is now. Any goroutine may call it.
-func (m *Machine) View() (*View, error) { return m.ViewOn(m.st) }
+func (m *Machine) View() (*View, error) { return m.Viewer()(m.st) }
 
-// ViewOn is [Machine.View] of another store that holds a state of the same region, such as this one
-// as it was before. Any goroutine may call it, also when the machine is closed.
-func (m *Machine) ViewOn(st store.Store) (*View, error) {
+// Viewer views stores that hold the state as the machine has it now, whatever becomes of the
+// machine. Any goroutine may call it, and what it returns.
+func (m *Machine) Viewer() func(st store.Store) (*View, error) {
+	v := View{enc: m.enc, region: m.cfg.Region, doc: m.inForce.Load(), market: m.standing.Load()}
+	return v.on
+}
+
+// on opens the view v on a store.
+func (v View) on(st store.Store) (*View, error) {
 	snap, err := st.Snapshot()
 	if err != nil {
 		return nil, fmt.Errorf("read the state: %w", err)
 	}
-	v := &View{snap: snap, enc: m.enc, region: m.cfg.Region, doc: m.inForce.Load(), market: m.standing.Load()}
-	_, err1 := load(m.enc, snap, stateKeyOf(stateHead, ""), &v.head)
-	_, err2 := load(m.enc, snap, []byte{keyMeta}, &v.meta)
+	v.snap = snap
+	_, err1 := load(v.enc, snap, stateKeyOf(stateHead, ""), &v.head)
+	_, err2 := load(v.enc, snap, []byte{keyMeta}, &v.meta)
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, errors.Join(err, snap.Close())
 	}
-	return v, nil
+	return &v, nil
 }
 
 // Close releases the view.

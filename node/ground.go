@@ -2,6 +2,7 @@ package node
 
 import (
 	"crypto/ed25519"
+	"errors"
 	"os"
 	"path/filepath"
 	"time"
@@ -33,6 +34,8 @@ type Ground interface {
 	// OpenCopy opens the copy of a region's ledger in such a directory; an error is as one of
 	// [follow.CopiesConfig.Open].
 	OpenCopy(dir string, o pebblestore.Options, cfg fsm.Config) (follow.CopyReplica, error)
+	// OpenFollowed opens the state of a node that follows its own region in such a directory.
+	OpenFollowed(dir string, o pebblestore.Options, cfg fsm.Config) (Followed, error)
 	// OpenEntries is [follow.ParseEntries].
 	OpenEntries(entries [][]byte, verify bool) (parsed []*fsm.Entry, good int, flaw error)
 	// OpenStatement is [attest.Open].
@@ -47,6 +50,17 @@ type Ground interface {
 	BookPath(home *Home) string
 	// Wall reads the wall clock, which may be wrong; how time passes is package time's alone.
 	Wall() time.Time
+}
+
+// Followed is the state of a node that follows its own region. One goroutine at a time changes it; any may view it.
+type Followed interface {
+	follow.Replica
+	// Certify records a certificate of the region, verified, if its seal is here.
+	Certify(signed []byte) error
+	// InForce is [fsm.Machine.InForce], ProveCertified [fsm.Machine.ProveCertified].
+	InForce() *federation.Document
+	ProveCertified(key []byte) (*fsm.StateProof, error)
+	Close() error
 }
 
 // Machine is the ground of nodes that run in earnest: the machine's disk, sockets and clock.
@@ -86,6 +100,37 @@ func (earth) OpenStore(dir string, o pebblestore.Options) (store.Store, error) {
 		return nil, err
 	}
 	return pebblestore.Open(dir, o)
+}
+
+// storedFollowed is a machine with its store.
+type storedFollowed struct {
+	*fsm.Machine
+	st store.Store
+}
+
+func (f *storedFollowed) Certify(signed []byte) error {
+	_, err := f.ApplyCertificate(signed) // what it refuses comes too early, or is known
+	return err
+}
+
+func (f *storedFollowed) Close() error { return errors.Join(f.Machine.Close(), f.st.Close()) }
+
+// OpenFollowed implements [Ground].
+func (e earth) OpenFollowed(dir string, o pebblestore.Options, cfg fsm.Config) (Followed, error) {
+	st, err := e.OpenStore(dir, o)
+	if err != nil {
+		return nil, err
+	}
+	return OpenFollowed(st, cfg)
+}
+
+// OpenFollowed opens such a state in a store, which its Close closes, as an error does.
+func OpenFollowed(st store.Store, cfg fsm.Config) (Followed, error) {
+	m, err := fsm.Open(st, cfg)
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	return &storedFollowed{m, st}, nil
 }
 
 // Watch is told what happens in a node, on the goroutine to which it happens: it must be quick.

@@ -90,7 +90,7 @@ func Start(ctx context.Context, cfg Config) (n *Node, err error) {
 		return nil, err
 	}
 	n = &Node{cfg: cfg, home: home, log: cfg.Log.With("node", home.Identity.Name), started: time.Now(), registry: prometheus.NewRegistry(),
-		state: &state{openStore: cfg.Ground.OpenStore}, feed: follow.NewFeed(0), attested: newAttested(), judges: newJudges(), failed: make(chan struct{})}
+		state: &state{openStore: cfg.Ground.OpenStore, openFollowed: cfg.Ground.OpenFollowed}, feed: follow.NewFeed(0), attested: newAttested(), judges: newJudges(), failed: make(chan struct{})}
 	n.state.onDocument = n.goBy
 	n.state.onFatal = func(err error) { go n.fail(err) } // its caller may hold the store's locks
 	n.ctx, n.cancel = context.WithCancel(context.Background())

@@ -130,7 +130,8 @@ func (n *Node) applied(_ uint64, res *fsm.Result) {
 // member is a follower with the state that it feeds. The follower's goroutine brings entries
 // and seals, and gossip's the certificates.
 type member struct {
-	*opened
+	Followed
+	opened   *opened
 	view     func() (*fsm.View, error)
 	newest   func() ([]byte, bool) // the newest certificate of the region that was heard
 	elevated func(*fsm.Entry)      // told of each entry
@@ -143,7 +144,7 @@ type member struct {
 func (m *member) OfferDocument(canonical []byte) error {
 	m.applying.Lock()
 	defer m.applying.Unlock()
-	return m.machine.OfferDocument(canonical)
+	return m.Followed.OfferDocument(canonical)
 }
 
 // View implements [follow.Replica].
@@ -153,7 +154,7 @@ func (m *member) View() (*fsm.View, error) { return m.view() }
 func (m *member) ApplySeal(s *fsm.Seal) error {
 	m.applying.Lock()
 	defer m.applying.Unlock()
-	if err := m.machine.ApplySeal(s); err != nil {
+	if err := m.Followed.ApplySeal(s); err != nil {
 		return err
 	}
 	return m.certifyLocked()
@@ -163,9 +164,9 @@ func (m *member) ApplySeal(s *fsm.Seal) error {
 func (m *member) ApplyParsed(parsed []*fsm.Entry, entries [][]byte) error {
 	m.applying.Lock()
 	defer m.applying.Unlock()
-	err := m.machine.ApplyParsed(parsed, entries)
+	err := m.Followed.ApplyParsed(parsed, entries)
 	if err == nil {
-		m.tellDocument()
+		m.opened.tellDocument()
 		for _, e := range parsed {
 			m.elevated(e)
 		}
@@ -185,7 +186,7 @@ func (m *member) end() error {
 	m.applying.Lock()
 	m.ended = true
 	m.applying.Unlock()
-	return m.Close()
+	return m.opened.Close()
 }
 
 func (m *member) certifyLocked() error {
@@ -193,8 +194,7 @@ func (m *member) certifyLocked() error {
 	if !ok || m.ended {
 		return nil
 	}
-	_, err := m.machine.ApplyCertificate(signed) // what it refuses comes too early, or is known
-	return err
+	return m.Certify(signed)
 }
 
 // goBy takes up a document that has come in force. One that is older than the node's own
@@ -223,12 +223,12 @@ func digestOf(d *federation.Document) []byte {
 
 // startMember opens the member's copy of the state and follows.
 func (n *Node) startMember() error {
-	o, err := n.state.open(n.home.path(folderFollow), n.home.Identity.Region, n.log, n.Document())
+	o, state, err := n.state.follow(n.home.path(folderFollow), n.home.Identity.Region, n.log, n.Document())
 	if err != nil {
 		return err
 	}
-	n.feed.Advance(o.Size())
-	m := &member{opened: o, view: n.state.View, newest: n.ownCertificate, elevated: n.noteElevatedEntry}
+	n.feed.Advance(state.Size())
+	m := &member{Followed: state, opened: o, view: n.state.View, newest: n.ownCertificate, elevated: n.noteElevatedEntry}
 	f, err := follow.New(follow.Config{Host: n.host, Region: n.home.Identity.Region, Replica: m, Peers: n.keeper.Region,
 		OnAdvance: n.feed.Advance, OpenEntries: n.cfg.Ground.OpenEntries, Metrics: n.registry, Logger: n.log})
 	if err != nil {

@@ -25,10 +25,11 @@ const stateMemTableBytes = 64 << 20
 // state is the machine that stands now. Raft replaces it when a snapshot comes in;
 // views of the old one are waited for, since a store is not closed under a reader.
 type state struct {
-	openStore func(dir string, o pebblestore.Options) (store.Store, error)
-	onFatal   func(error)         // told that a store does not know any more what is on its disk
-	onApply   func(time.Duration) // told how long each call of Apply took
-	watch     func() fsm.Observer // makes what watches one machine's layers
+	openStore    func(dir string, o pebblestore.Options) (store.Store, error)
+	openFollowed func(dir string, o pebblestore.Options, cfg fsm.Config) (Followed, error)
+	onFatal      func(error)         // told that a store does not know any more what is on its disk
+	onApply      func(time.Duration) // told how long each call of Apply took
+	watch        func() fsm.Observer // makes what watches one machine's layers
 	// onDocument is told which federation document is in force, when the state is opened and
 	// whenever that has changed, on the goroutine that applies.
 	onDocument func(*federation.Document)
@@ -38,15 +39,23 @@ type state struct {
 
 // opened is one machine with its store.
 type opened struct {
-	region.StateMachine
-	machine *fsm.Machine
-	owner   *state
-	told    *federation.Document // in force; of the goroutine that applies
+	region.StateMachine // of a voter
+	machine             viewed
+	end                 func() error // closes the machine
+	owner               *state
+	told                *federation.Document // in force; of the goroutine that applies
 
 	mu     sync.Mutex
 	views  int
 	closed bool
 	idle   chan struct{} // closed once it is closed and has no views
+}
+
+// viewed is what is read of a machine.
+type viewed interface {
+	View() (*fsm.View, error)
+	InForce() *federation.Document
+	ProveCertified(key []byte) (*fsm.StateProof, error)
 }
 
 // errNoState is returned while there is no state to read.
@@ -62,12 +71,27 @@ func (s *state) open(dir, regionName string, log *slog.Logger, own *federation.D
 	if err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
-	o := &opened{StateMachine: region.StoredMachine(m, st), machine: m, owner: s, idle: make(chan struct{})}
+	stored := region.StoredMachine(m, st)
+	return s.read(&opened{StateMachine: stored, machine: m, end: stored.Close}), nil
+}
+
+// follow opens the state of a node that follows and makes it the one that is read.
+func (s *state) follow(dir, regionName string, log *slog.Logger, own *federation.Document) (*opened, Followed, error) {
+	f, err := s.openFollowed(dir, pebblestore.Options{Logger: log, OnFatal: s.onFatal}, fsm.Config{Region: regionName, Own: own, Observer: s.watch()})
+	if err != nil {
+		return nil, nil, err
+	}
+	return s.read(&opened{machine: f, end: f.Close}), f, nil
+}
+
+// read makes o the machine that is read.
+func (s *state) read(o *opened) *opened {
+	o.owner, o.idle = s, make(chan struct{})
 	s.mu.Lock()
 	s.current = o
 	s.mu.Unlock()
 	o.tellDocument()
-	return o, nil
+	return o
 }
 
 // tellDocument says which document is in force, if that was not said yet.
@@ -111,7 +135,7 @@ func (o *opened) Close() error {
 	case <-time.After(viewWait):
 		return fmt.Errorf("close the state: reads are still under way after %v", viewWait)
 	}
-	return o.StateMachine.Close()
+	return o.end()
 }
 
 // View opens a view on the state that stands now.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -12,7 +13,9 @@ import (
 
 	"github.com/bizra/bizra/consensus/follow"
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/fsm/store"
+	"github.com/bizra/bizra/node"
 )
 
 // recentMax is how many moments of a history are kept for whoever comes after.
@@ -22,7 +25,12 @@ const recentMax = 8
 type historyKey struct {
 	region string
 	own    [32]byte // digest of the document
+	member bool     // of the region itself: a machine of their own, since what they record beside it would make it change places
 }
+
+// momentKey is all that was fed: entries, seals and documents in their order, and certificates in
+// theirs. The two do not mind each other's order, and no two nodes hear of a certificate between the same two entries.
+type momentKey struct{ fed, certified [sha256.Size]byte }
 
 // history is what the copies of one region's ledger have executed. Copies that were fed the same
 // stand in one moment, and whoever comes first to the next works it out.
@@ -34,31 +42,34 @@ type history struct {
 	machine *fsm.Machine
 	live    *store.Memory // the machine's
 	at      *moment       // where the machine stands; nil if it failed
-	moments map[[sha256.Size]byte]*moment
+	moments map[momentKey]*moment
 	recent  []*moment // oldest first
 }
 
 // moment is a state that copies stand in, known by all that was executed to come there.
 type moment struct {
-	key  [sha256.Size]byte
-	st   *store.Memory // never changed
-	size int64
-	uses int // copies that stand here or lie on a disk so, and 1 while it is recent
+	key      momentKey
+	st       *store.Memory // never changed
+	view     func(store.Store) (*fsm.View, error)
+	size     int64
+	document *federation.Document // in force
+	uses     int                  // copies that stand here or lie on a disk so, and 1 while it is recent
 }
 
-func (m *memo) history(cfg fsm.Config) (*history, error) {
-	key := historyKey{cfg.Region, cfg.Own.Digest()}
+func (m *memo) history(cfg fsm.Config, member bool) (*history, error) {
+	key := historyKey{cfg.Region, cfg.Own.Digest(), member}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if h := m.histories[key]; h != nil {
 		return h, nil
 	}
-	h := &history{memo: m, cfg: cfg, moments: map[[sha256.Size]byte]*moment{}}
+	h := &history{memo: m, cfg: cfg, moments: map[momentKey]*moment{}}
 	empty := &moment{st: store.NewMemory(), uses: 1} // for good
 	h.moments[empty.key] = empty
 	if err := h.stand(empty); err != nil {
 		return nil, err
 	}
+	empty.view = h.machine.Viewer()
 	m.histories[key] = h
 	return h, nil
 }
@@ -89,7 +100,7 @@ func (h *history) stand(at *moment) error {
 func (h *history) empty() *moment {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	at := h.moments[[sha256.Size]byte{}]
+	at := h.moments[momentKey{}]
 	at.uses++
 	return at
 }
@@ -115,9 +126,12 @@ func (h *history) release(at *moment) {
 	}
 }
 
+// errStays is returned by what step executes where it has left the state as it was.
+var errStays = errors.New("nothing to be recorded")
+
 // step goes on from a moment to the one with a key, and works that out where nobody has. The
 // copy that asks leaves the one for the other.
-func (h *history) step(from *moment, key [sha256.Size]byte, kind string, count int, execute func(*fsm.Machine) error) (*moment, error) {
+func (h *history) step(from *moment, key momentKey, kind string, count int, execute func(*fsm.Machine) error) (*moment, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	to, known := h.moments[key]
@@ -125,7 +139,9 @@ func (h *history) step(from *moment, key [sha256.Size]byte, kind string, count i
 		if err := h.stand(from); err != nil {
 			return from, err
 		}
-		if err := execute(h.machine); err != nil {
+		if err := execute(h.machine); errors.Is(err, errStays) {
+			return from, nil
+		} else if err != nil {
 			h.at = nil // it is not asked again whether the machine is as it was
 			return from, err
 		}
@@ -133,7 +149,7 @@ func (h *history) step(from *moment, key [sha256.Size]byte, kind string, count i
 		if err != nil {
 			return from, err
 		}
-		to = &moment{key: key, st: st, size: h.machine.Size(), uses: 1}
+		to = &moment{key: key, st: st, view: h.machine.Viewer(), size: h.machine.Size(), document: h.machine.InForce(), uses: 1}
 		h.moments[key], h.at, h.recent = to, to, append(h.recent, to)
 		if len(h.recent) > recentMax {
 			h.release(h.recent[0])
@@ -152,11 +168,14 @@ func (h *history) step(from *moment, key [sha256.Size]byte, kind string, count i
 	return to, nil
 }
 
-// view opens a view on a moment.
-func (h *history) view(at *moment) (*fsm.View, error) {
+// prove is [fsm.Machine.ProveCertified] at a moment.
+func (h *history) prove(at *moment, key []byte) (*fsm.StateProof, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.machine.ViewOn(at.st)
+	if err := h.stand(at); err != nil {
+		return nil, err
+	}
+	return h.machine.ProveCertified(key)
 }
 
 func (h *history) close() error {
@@ -191,10 +210,14 @@ func (m *memo) openCopy(on *mount, dir string, cfg fsm.Config) (follow.CopyRepli
 	if err := on.check(); err != nil {
 		return nil, err
 	}
-	h, err := m.history(cfg)
+	h, err := m.history(cfg, false)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", follow.ErrCopyUnusable, err)
 	}
+	return openShared(on, dir, h)
+}
+
+func openShared(on *mount, dir string, h *history) (*sharedCopy, error) {
 	on.disk.mu.Lock()
 	durable, ok := on.disk.copies[dir]
 	on.disk.mu.Unlock()
@@ -245,14 +268,14 @@ func (c *sharedCopy) ApplyParsed(parsed []*fsm.Entry, entries [][]byte) (err err
 	if len(entries) == 0 {
 		return nil
 	}
-	s := stepper{c.at.key, sha256.New()}
+	s := stepper{c.at.key.fed, sha256.New()}
 	if c.offered != nil {
 		s.add("document", c.offered)
 	}
 	for _, e := range entries {
 		s.add("entry", e)
 	}
-	c.at, err = c.history.step(c.at, s.key, MemoReexecution, len(entries), func(m *fsm.Machine) error {
+	c.at, err = c.history.step(c.at, momentKey{s.key, c.at.key.certified}, MemoReexecution, len(entries), func(m *fsm.Machine) error {
 		if c.offered != nil {
 			if err := m.OfferDocument(c.offered); err != nil {
 				return err
@@ -273,9 +296,9 @@ func (c *sharedCopy) ApplySeal(seal *fsm.Seal) (err error) {
 	if err := c.mount.check(); err != nil {
 		return err
 	}
-	s := stepper{c.at.key, sha256.New()}
+	s := stepper{c.at.key.fed, sha256.New()}
 	s.add("seal", binary.BigEndian.AppendUint64(nil, uint64(seal.Number)), seal.Body()) //nolint:gosec // never negative
-	c.at, err = c.history.step(c.at, s.key, MemoSeal, 1, func(m *fsm.Machine) error { return m.ApplySeal(seal) })
+	c.at, err = c.history.step(c.at, momentKey{s.key, c.at.key.certified}, MemoSeal, 1, func(m *fsm.Machine) error { return m.ApplySeal(seal) })
 	return err
 }
 
@@ -298,7 +321,7 @@ func (c *sharedCopy) Size() int64 {
 func (c *sharedCopy) View() (*fsm.View, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.history.view(c.at)
+	return c.at.view(c.at.st)
 }
 
 // Check implements [follow.CopyReplica].
@@ -325,4 +348,67 @@ func (c *sharedCopy) Close() error {
 	}
 	d.copies[c.dir] = standing{c.history, c.at}
 	return nil
+}
+
+// sharedState is the state of a member that shares what it holds with the others of its region. Where they
+// are not at the same moment, it proves what a node proves that has just started: what was sealed since.
+type sharedState struct {
+	*sharedCopy
+	newest []byte // certificate recorded, of the goroutine that changes the state
+}
+
+// openFollowed opens a member's state where the disk has it.
+func (m *memo) openFollowed(on *mount, dir string, cfg fsm.Config) (node.Followed, error) {
+	if err := on.check(); err != nil {
+		return nil, err
+	}
+	cfg.Observer = nil // of one node; the machine is everybody's
+	h, err := m.history(cfg, true)
+	if err != nil {
+		return nil, err
+	}
+	c, err := openShared(on, dir, h)
+	if err != nil {
+		return nil, err
+	}
+	return &sharedState{sharedCopy: c}, nil
+}
+
+// Certify implements [node.Followed].
+func (s *sharedState) Certify(signed []byte) (err error) {
+	if bytes.Equal(s.newest, signed) {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.mount.check(); err != nil {
+		return err
+	}
+	chain := stepper{s.at.key.certified, sha256.New()}
+	chain.add("certificate", signed)
+	s.at, err = s.history.step(s.at, momentKey{s.at.key.fed, chain.key}, MemoCertified, 1, func(m *fsm.Machine) error {
+		done, err := m.ApplyCertificate(signed)
+		if err == nil && (!done.Accepted() || done.Repeated) {
+			return errStays
+		}
+		return err
+	})
+	if err == nil && s.at.key.certified == chain.key {
+		s.newest = signed
+	}
+	return err
+}
+
+// InForce implements [node.Followed].
+func (s *sharedState) InForce() *federation.Document {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.at.document
+}
+
+// ProveCertified implements [node.Followed].
+func (s *sharedState) ProveCertified(key []byte) (*fsm.StateProof, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.history.prove(s.at, key)
 }

@@ -21,6 +21,7 @@ const (
 	MemoCertificate = "certificate"  // a quorum's signatures verified
 	MemoReexecution = "re-execution" // of an entry
 	MemoSeal        = "seal"         // worked out and compared
+	MemoCertified   = "certified"    // a certificate recorded in a state
 	MemoInvitation  = "invitation"   // parsed, its signature verified
 	MemoSignature   = "signature"    // of a heartbeat, a digest or a roster, verified
 )

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/fsm/store"
 	"github.com/bizra/bizra/internal/testfed"
+	"github.com/bizra/bizra/node"
 	"github.com/bizra/bizra/p2p"
 )
 
@@ -205,7 +207,7 @@ func TestForgedEntriesAreNotMemoised(t *testing.T) {
 }
 
 // fed takes entries and seals of a line up to a size, in batches as the dice fall.
-func (l *line) feed(dice *rand.Rand, c follow.CopyReplica, to int) error {
+func (l *line) feed(dice *rand.Rand, c follow.Replica, to int) error {
 	for int(c.Size()) < to {
 		from := int(c.Size())
 		end := min(to, from+1+dice.IntN(4))
@@ -307,6 +309,83 @@ func TestCopiesThatShareAreTheSame(t *testing.T) {
 	n := int64(len(l.entries))
 	if got := m.counts[MemoReexecution]; got.Memoised < n || got.Real < n || got.Real+got.Memoised != 4*n {
 		t.Errorf("of %d entries in 4 copies: %+v", n, got)
+	}
+	if err := m.close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestMembersThatShareAreTheSame has members that hear of certificates at other moments share a state
+// all the same, which is that of one that works for itself; what is refused changes nothing.
+func TestMembersThatShareAreTheSame(t *testing.T) {
+	fed := testfed.New(4, 1, testfed.Open, testfed.Lenient)
+	fed.Document = parsed(t, fed.Document)
+	l, dice, m := newLine(t, fed, "alice", 40), seeded(t), newMemo(false)
+	cfg := fsm.Config{Region: "a", Own: fed.Document}
+	alone, err := node.OpenFollowed(store.NewMemory(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := []node.Followed{alone}
+	for range 3 {
+		s, err := m.openFollowed(&mount{disk: newDisk()}, "state", cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, s)
+	}
+	certified := 0
+	for _, at := range slices.Sorted(maps.Keys(l.seals)) {
+		note, err := checkpoint.Sign(l.seals[at].Checkpoint(), fed.LogKeys["a"]) // whoever brings it has verified it
+		if err != nil {
+			t.Fatal(err)
+		}
+		certified++
+		for i, s := range all {
+			if err := s.Certify(note); err != nil { // too early
+				t.Fatal(err)
+			}
+			to := min(len(l.entries), at+i) // each hears of it after another entry
+			if err := errors.Join(l.feed(dice, s, at), l.feed(dice, s, to), s.Certify(note), s.Certify(note)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, s := range all {
+			if err := l.feed(dice, s, min(len(l.entries), at+len(all)-1)); err != nil {
+				t.Fatal(err)
+			}
+			v, err := s.View()
+			if err != nil {
+				t.Fatal(err)
+			}
+			size, err := v.CertifiedSize()
+			if err := errors.Join(err, v.Close()); err != nil || size != int64(at) {
+				t.Fatalf("certified %d, want %d: %v", size, at, err)
+			}
+		}
+		first, ok := all[1].(*sharedState)
+		for _, s := range all[2:] {
+			if other, is := s.(*sharedState); !ok || !is || other.at != first.at {
+				t.Fatal("members that know the same do not share it")
+			}
+		}
+	}
+	key := fsm.SessionKey("s")
+	want, err := alone.ProveCertified(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range all[1:] {
+		got, err := s.ProveCertified(key)
+		if errors.Is(err, fsm.ErrNoSeal) {
+			continue // its machine stood elsewhere meanwhile, and is like one of a node that has just started
+		}
+		if err != nil || got.Seal.State != want.Seal.State {
+			t.Fatalf("another proof: %v", err)
+		}
+	}
+	if got := m.counts[MemoCertified]; certified < 2 || got.Memoised == 0 || got.Real+got.Memoised != 3*int64(certified) {
+		t.Errorf("of %d certificates in 3 states: %+v", certified, got)
 	}
 	if err := m.close(); err != nil {
 		t.Fatal(err)

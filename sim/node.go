@@ -173,6 +173,18 @@ func (g *ground) OpenCopy(dir string, _ pebblestore.Options, cfg fsm.Config) (fo
 	return follow.OpenCopy(st, cfg)
 }
 
+// OpenFollowed implements [node.Ground].
+func (g *ground) OpenFollowed(dir string, _ pebblestore.Options, cfg fsm.Config) (node.Followed, error) {
+	if memo := g.node.world.memo; !memo.off {
+		return memo.openFollowed(g.mount, dir, cfg)
+	}
+	st, err := g.mount.open(dir)
+	if err != nil {
+		return nil, err
+	}
+	return node.OpenFollowed(st, cfg)
+}
+
 // OpenEntries implements [node.Ground].
 func (g *ground) OpenEntries(entries [][]byte, verify bool) ([]*fsm.Entry, int, error) {
 	return g.node.world.memo.parse(entries, verify)
