@@ -6,8 +6,8 @@ import (
 )
 
 // What each of the two generations of a [hotRecords] holds at most: so many records, and so many bytes of keys and records,
-// but for the last one. Nodes of the tree are small, and a seal reads some five of them for each new session of a large state,
-// from anywhere on the disk.
+// but for the last one. Nodes of the tree are small, and a seal of a large state reads several of them for each new
+// session, from anywhere on the disk.
 const (
 	hotRecordsMax     = 16 << 10
 	hotTreeRecordsMax = 64 << 10
