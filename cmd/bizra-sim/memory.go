@@ -8,7 +8,7 @@ import (
 // How the collector is run where the environment says nothing of it (GOGC, GOMEMLIMIT): memory is
 // spent on rarer collections until there is as much of it as a run of this size may take, and no more.
 const (
-	collectAtPercent    = 60
+	collectAtPercent    = 100
 	memoryLeastBytes    = 4 << 30
 	memoryPerNodeBytes  = 2 << 20
 	environmentOfCycles = "GOGC"
