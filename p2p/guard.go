@@ -13,13 +13,13 @@ import (
 
 // GuardConfig configures a [Guard].
 type GuardConfig struct {
-	StrangersMax int           // connections of strangers at once; 32
+	StrangersMax int           // connections of strangers at once; 64
 	AdmitWithin  time.Duration // how long a stranger may stay one; 30 s
 }
 
 func (c GuardConfig) withDefaults() GuardConfig {
 	if c.StrangersMax == 0 {
-		c.StrangersMax = 32
+		c.StrangersMax = 64
 	}
 	if c.AdmitWithin == 0 {
 		c.AdmitWithin = 30 * time.Second

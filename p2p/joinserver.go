@@ -67,7 +67,7 @@ type joinServer struct {
 
 func (j *joinServer) limits() Limits {
 	return Limits{RequestBytesMax: JoinRequestBytesMax, ResponseBytesMax: JoinResponseBytesMax, ConcurrentMax: 32, PerPeerMax: 2,
-		PerPeerPerSecond: 1, PerPeerBurst: 10, StrangerPerSec: 4, StrangerBurst: 16}
+		PerPeerPerSecond: 1, PerPeerBurst: 10, StrangerPerSec: 16, StrangerBurst: 64}
 }
 
 func (j *joinServer) handle(_ context.Context, from peer.ID, request *joinRequest) (*joinResponse, error) {
