@@ -176,10 +176,12 @@ func (n *Node) startHTTP(context.Context) (err error) {
 	n.metrics = newMetrics(n)
 	n.state.watch = func() fsm.Observer { return n.metrics.newLayerTimer() }
 	n.state.onApply = func(took time.Duration) { n.metrics.apply.Observe(took.Seconds()) }
-	n.registry.MustRegister(append(n.metrics.collectors(), newMarketMetrics(n.marketNow), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))...)
+	n.registry.MustRegister(append(n.metrics.collectors(), newMarketMetrics(n.marketNow))...)
 	if n.cfg.HTTP == "" {
 		return nil
 	}
+	// They are of the process, which has many nodes where none serves its metrics.
+	n.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if n.witnesses, err = newWitnesses(n.cfg.Witnesses, n.state.View, n.log); err != nil {
 		return err
 	}
