@@ -58,13 +58,13 @@ func TestCertificateForAMemberThatEnds(t *testing.T) {
 	fed := testfed.New(1, 1)
 	r := testregion.New(t, fed, "a")
 	cert := r.Certify(r.Seal())
-	st := &state{openStore: earth{}.OpenStore, watch: func() fsm.Observer { return nil }, onDocument: func(*federation.Document) {}}
-	o, err := st.open(t.TempDir(), "a", slog.New(slog.DiscardHandler), fed.Document)
+	st := &state{openFollowed: earth{}.OpenFollowed, watch: func() fsm.Observer { return nil }, onDocument: func(*federation.Document) {}}
+	o, followed, err := st.follow(t.TempDir(), "a", slog.New(slog.DiscardHandler), fed.Document)
 	if err != nil {
 		t.Fatal(err)
 	}
 	asked := 0
-	m := &member{opened: o, view: st.View, newest: func() ([]byte, bool) { asked++; return cert, true }}
+	m := &member{Followed: followed, opened: o, view: st.View, newest: func() ([]byte, bool) { asked++; return cert, true }}
 	if err := m.certify(); err != nil {
 		t.Fatal(err)
 	}
