@@ -136,11 +136,19 @@ func (m *measures) certificates() (count int) {
 }
 
 // everywhere says whether every node that has been up all the time knows the newest certificate of
-// each region that has one. A node that came back hears of the next one.
+// each region that has one. A node that came back hears of the next one; and a region that lied may have
+// ended in the middle of telling its newest, and tells nobody who asks.
 func (m *measures) everywhere() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, of := range m.spread {
+	lied := map[string]bool{}
+	for n := range m.numbers {
+		lied[n.Region] = lied[n.Region] || n.lies.Load() != nil
+	}
+	for region, of := range m.spread {
+		if lied[region] {
+			continue
+		}
 		sizes := sizesOf(of)
 		newest := of[sizes[len(sizes)-1]]
 		if newest.count == len(m.numbers) {
