@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/bizra/bizra/consensus/attest"
@@ -105,9 +107,9 @@ func (n *Node) askForCertificates() {
 
 // fetchCertificates takes from one node of the region what it has and this one has not.
 func (n *Node) fetchCertificates() error {
-	peers := n.keeper.Region()
+	peers := slices.DeleteFunc(n.keeper.Region(), func(p peer.ID) bool { return n.host.Network().Connectedness(p) != network.Connected })
 	if len(peers) == 0 {
-		return nil // nobody is connected yet
+		return nil // it makes no connection for that
 	}
 	ctx, cancel := context.WithTimeout(n.ctx, certificatesPatient)
 	defer cancel()
