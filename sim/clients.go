@@ -11,6 +11,7 @@ import (
 	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/internal/linear"
 	"github.com/bizra/bizra/internal/testfed"
+	"github.com/bizra/bizra/pci"
 )
 
 const (
@@ -83,9 +84,10 @@ func (c *contention) stepped(slot int, id string) {
 // contender is one client: it builds on what it last saw of a session, whoever was faster meanwhile.
 type contender struct {
 	*contention
-	number int
-	rng    *rand.Rand
-	known  map[string]tip
+	number     int
+	rng        *rand.Rand
+	registered bool
+	known      map[string]tip
 }
 
 type tip struct{ head, state string }
@@ -126,25 +128,35 @@ func (c *contender) node() *Node {
 	return n
 }
 
-// enrol registers the client's agent, which a first proof does.
+// enrol registers the client's agent: a first proof does where agents register themselves.
 func (c *contender) enrol(ctx context.Context, n *Node) bool {
+	if !c.world.openly() && !c.registered {
+		if _, err := c.hand(ctx, n, c.world.register(c.region, c.agents[c.number])); err != nil {
+			return false
+		}
+		c.registered = true // by this proof, or by one before whose answer was lost
+	}
 	r, err := c.submit(ctx, n, "session.open", map[string]any{"region": c.region, "session": fmt.Sprintf("own-%s-%d", c.region, c.number)}, "", nil)
 	return err == nil && (r.Accepted() || r.Repeated)
 }
 
 func (c *contender) submit(ctx context.Context, n *Node, action string, data map[string]any, head string, digest *[32]byte) (fsm.Receipt, error) {
+	agent := c.agents[c.number]
+	agent.NowMillis = c.world.wallMillis()
+	proof := agent.Sign(action, data, head)
+	if digest != nil {
+		*digest = proof.Digest()
+	}
+	return c.hand(ctx, n, proof)
+}
+
+func (c *contender) hand(ctx context.Context, n *Node, proof *pci.Envelope) (fsm.Receipt, error) {
 	up := n.Running()
 	if up == nil {
 		return fsm.Receipt{}, errDown
 	}
 	ctx, cancel := context.WithTimeout(ctx, clientPatience)
 	defer cancel()
-	agent := c.agents[c.number]
-	agent.NowMillis = time.Now().UnixMilli()
-	proof := agent.Sign(action, data, head)
-	if digest != nil {
-		*digest = proof.Digest()
-	}
 	outcomes, err := up.Submit(ctx, [][]byte{proof.Canonical()})
 	switch {
 	case err != nil:

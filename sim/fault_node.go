@@ -20,6 +20,7 @@ func nodeFaults() map[string]kind {
 		"wipe":       {what: "a member comes back with an empty disk", whom: Members, make: func(b *befall) Fault { return &crash{befall: b, wipes: true} }},
 		"pause":      {what: "a machine stands still, and goes on", whom: Voters, make: func(b *befall) Fault { return &pausing{b} }},
 		"slow-node":  {what: "a machine takes its time for whatever it writes to its disk and its network", whom: Voters, delay: 100 * time.Millisecond, make: func(b *befall) Fault { return &slowNode{b} }},
+		"leap":       {what: "every wall clock, those of agents too, goes ahead at once, as if so long had gone by", delay: time.Hour, make: func(b *befall) Fault { return &leap{befall: b} }},
 		"clock-skew": {what: "a wall clock is ahead, or behind", whom: Voters, delay: 5 * time.Second, make: func(b *befall) Fault { return &clockSkew{b} }},
 	}
 }
@@ -178,7 +179,7 @@ func (c *clockSkew) Begin(w *World) error {
 	}
 	for _, n := range nodes {
 		n.trouble.count.Store(0)
-		n.trouble.skew.Store(int64(c.cfg.Delay))
+		n.trouble.skew.Add(int64(c.cfg.Delay))
 	}
 	return nil
 }
@@ -186,8 +187,24 @@ func (c *clockSkew) Begin(w *World) error {
 // End implements [Fault].
 func (c *clockSkew) End(*World) error {
 	for _, n := range c.victims {
-		n.trouble.skew.Store(0)
+		n.trouble.skew.Add(-int64(c.cfg.Delay))
 		c.effects.Add(n.trouble.count.Swap(0)) // how often a clock was read that was wrong
 	}
 	return c.revive()
 }
+
+// leap has time go by for everybody: what the log's time makes due comes due, without the wait.
+type leap struct{ *befall }
+
+// Begin implements [Fault].
+func (l *leap) Begin(w *World) error {
+	w.ahead.Add(int64(l.cfg.Delay))
+	for _, n := range w.All() {
+		n.trouble.skew.Add(int64(l.cfg.Delay))
+		l.effects.Add(1)
+	}
+	return nil
+}
+
+// End implements [Fault]. Time does not go back.
+func (l *leap) End(*World) error { return nil }

@@ -84,13 +84,3 @@ func (a *Auditor) eachMarket(fn func(n *Node, region string, v *fsm.View) error)
 		})
 	})
 }
-
-// markets says whether a region of the world has one.
-func (w *World) markets() bool {
-	for i := range w.Fed.Document.Regions {
-		if w.Fed.Document.Regions[i].Market != nil {
-			return true
-		}
-	}
-	return false
-}

@@ -44,6 +44,7 @@ type Workload struct {
 	Certificates int           // 20; so many regions have work, all if there are fewer
 	Rate         int           // proofs a virtual second, in all; 100
 	Duration     time.Duration // a second for each certificate, a minute at most
+	Markets      bool          // regions have markets, and owners trade
 }
 
 // Planned is a fault at its time after the workload began. One without Until goes on until all is

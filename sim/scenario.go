@@ -43,6 +43,7 @@ type scenarioForm struct {
 	Large    sizeForm    `yaml:"large"` // as it is meant
 	Settle   duration    `yaml:"settle"`
 	Liveness duration    `yaml:"liveness"`
+	Market   bool        `yaml:"market"` // regions have markets, and owners trade
 	Faults   []faultForm `yaml:"faults"`
 	Expect   expectForm  `yaml:"expect"`
 
@@ -185,7 +186,7 @@ func (s *Scenario) Plan(large bool) (Plan, error) {
 	}
 	p := Plan{Name: s.Name, Settle: time.Duration(f.Settle), Liveness: time.Duration(f.Liveness), Expect: Expect{Broken: f.Expect.Broken, Stall: f.Expect.Stall},
 		Config: Config{Nodes: of.Nodes, Regions: of.Regions, Voters: of.Voters, Seed: s.Seed},
-		Work:   Workload{Certificates: of.Certificates, Rate: of.Rate, Duration: time.Duration(of.Duration)}}
+		Work:   Workload{Certificates: of.Certificates, Rate: of.Rate, Duration: time.Duration(of.Duration), Markets: f.Market}}
 	fail := func(format string, args ...any) (Plan, error) {
 		return Plan{}, fmt.Errorf("scenario %s: "+format, append([]any{s.Name}, args...)...)
 	}

@@ -58,7 +58,7 @@ func TestScenarios(t *testing.T) {
 func TestScenariosAreThere(t *testing.T) {
 	names := ScenarioNames()
 	for _, want := range []string{"calm", "leader-churn", "rolling-restart", "region-loss", "split-brain", "flapping", "slow-disk", "clock-skew", "equivocation", "rewrite",
-		"bad-entry", "silent-third", "over-a-third", "colluders", "sybil-quarter", "spam", "eclipse", "cold-boot", "soak"} {
+		"bad-entry", "silent-third", "over-a-third", "colluders", "sybil-quarter", "spam", "eclipse", "cold-boot", "soak", "market"} {
 		if !slices.Contains(names, want) {
 			t.Errorf("%s is missing", want)
 		}

@@ -37,6 +37,11 @@ func settings(p Plan) (list []report.Setting) {
 	}
 	add("network, disks, clock", "in memory, in virtual time", "the machine's", "the simulator's ground; processors take no virtual time")
 	add("HTTP interface", "off", "on", "agents hand their proofs to the node itself")
-	add("constitution", "no rules, open registration, no breaker", "the default's", "agents need no operator's proof first, and rules only cost processors")
+	if p.Work.Markets {
+		add("market", "in every region", "where the document says so", "the scenario is about it")
+		add("constitution", "no rules, no breaker", "the default's", "rules only cost processors, and a market's refusals count against an agent")
+	} else {
+		add("constitution", "no rules, open registration, no breaker", "the default's", "agents need no operator's proof first, and rules only cost processors")
+	}
 	return list
 }

@@ -130,6 +130,9 @@ func (r *run) all() (err error) {
 		r.measure.traffic.tap(from, to, proto, data)
 		tap(from, to, proto, data)
 	}
+	if r.plan.Work.Markets {
+		cfg.Change = Markets
+	}
 	cfg.SealEvery, cfg.said = r.plan.sealEvery, r.measure.heard
 	cfg.started = func() {
 		if err := r.ended(); err != nil {

@@ -67,17 +67,41 @@ func (w *World) agent(region string) *testfed.Signer {
 
 // enrol has operators register the regions' agents where agents do not register themselves.
 func (w *World) enrol(ctx context.Context) error {
-	if w.Fed.Document.Constitution.Limits.OpenRegistration {
+	if w.openly() {
 		return nil
 	}
 	for _, region := range w.names {
-		operator := w.Fed.Operator(region, time.Now().UnixMilli())
-		if err := w.hand(ctx, region, operator.Register(region, w.agent(region))); err != nil {
+		if err := w.hand(ctx, region, w.register(region, w.agent(region))); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// openly says whether agents register themselves.
+func (w *World) openly() bool { return w.Fed.Document.Constitution.Limits.OpenRegistration }
+
+// register is the operator's proof that registers an agent.
+func (w *World) register(region string, agent *testfed.Signer) (proof *pci.Envelope) {
+	w.byOperator(region, func(operator *testfed.Signer) { proof = operator.Register(region, agent) })
+	return proof
+}
+
+// byOperator has the region's operator sign, one proof after the other: no two may have one nonce.
+func (w *World) byOperator(region string, sign func(*testfed.Signer)) {
+	w.operating.Lock()
+	defer w.operating.Unlock()
+	operator := w.operators[region]
+	if operator == nil {
+		operator = w.Fed.Operator(region, 0)
+		w.operators[region] = operator
+	}
+	operator.NowMillis = w.wallMillis()
+	sign(operator)
+}
+
+// wallMillis is what a clock on an agent's wall shows, in ms since 1970.
+func (w *World) wallMillis() int64 { return time.Now().Add(time.Duration(w.ahead.Load())).UnixMilli() }
 
 // hand gives a proof to a region's first voter, and takes no refusal.
 func (w *World) hand(ctx context.Context, region string, proof *pci.Envelope) error {
@@ -93,16 +117,10 @@ func (w *World) hand(ctx context.Context, region string, proof *pci.Envelope) er
 	return nil
 }
 
-// Markets is a [Config.Change] that gives every region a market, and so has operators register the agents.
-func Markets(d *federation.Document) {
-	d.Constitution.Limits.OpenRegistration = false
-	testfed.Market(d)
-}
-
 // opening signs the proof that opens a session.
 func (w *World) opening(region, session string, change ...func(*pci.Draft)) []byte {
 	agent := w.agent(region)
-	agent.NowMillis = time.Now().UnixMilli()
+	agent.NowMillis = w.wallMillis()
 	return agent.Sign("session.open", map[string]any{"region": region, "session": session}, "", change...).Canonical()
 }
 

@@ -19,6 +19,7 @@ type work struct {
 	world *World
 	plan  Plan
 	draw  *rand.Rand
+	trade *trade         // nil where regions have no market
 	wg    sync.WaitGroup // of submissions under way
 	count int            // proofs signed
 
@@ -32,7 +33,22 @@ type work struct {
 }
 
 func newWork(w *World, p Plan) *work {
-	return &work{world: w, plan: p, draw: rand.New(rand.NewPCG(p.Config.Seed, 1)), under: map[string][]int64{}} //nolint:gosec // draws a workload, guards no secret
+	k := &work{world: w, plan: p, draw: rand.New(rand.NewPCG(p.Config.Seed, 1)), under: map[string][]int64{}} //nolint:gosec // draws a workload, guards no secret
+	if w.markets() {
+		k.trade = newTrade(w, k.draw)
+	}
+	return k
+}
+
+// sessionIn is in how many proofs one opens a session, where regions have markets.
+const sessionIn = 8
+
+// next signs the region's next proof.
+func (k *work) next(region string) []byte {
+	if k.trade != nil && k.count%sessionIn != 0 {
+		return k.trade.next(region).Canonical()
+	}
+	return k.world.opening(region, fmt.Sprintf("w%d", k.count))
 }
 
 // submit signs one proof for the region of which the turn is, and hands it to one of its nodes that are up.
@@ -45,7 +61,7 @@ func (k *work) submit(ctx context.Context, at time.Duration) {
 	}
 	n := up[k.draw.IntN(len(up))]
 	k.count++
-	proof := k.world.opening(region, fmt.Sprintf("w%d", k.count))
+	proof := k.next(region)
 	running, given := n.Running(), time.Now()
 	k.mu.Lock()
 	k.proofs.Submitted++

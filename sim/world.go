@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -35,6 +36,7 @@ type World struct {
 	home    map[peer.ID]string // region
 	agents  map[string]*testfed.Signer
 	proofs  int
+	ahead   atomic.Int64 // nanoseconds that all wall clocks have leapt
 
 	byID     map[peer.ID]*Node
 	parts    map[string]func(from, to *Node) bool
@@ -42,6 +44,9 @@ type World struct {
 
 	mu   sync.Mutex
 	slow map[string]time.Duration // what is added one way to and from a region
+
+	operating sync.Mutex
+	operators map[string]*testfed.Signer
 }
 
 // New makes a world and starts its nodes; each region is founded when it returns.
@@ -51,7 +56,7 @@ func New(ctx context.Context, cfg Config) (w *World, err error) {
 		return nil, err
 	}
 	w = &World{cfg: cfg, memo: newMemo(cfg.NoMemo), regions: make(map[string][]*Node), home: make(map[peer.ID]string),
-		agents: make(map[string]*testfed.Signer), numbers: make(map[string]int), slow: make(map[string]time.Duration),
+		agents: make(map[string]*testfed.Signer), operators: make(map[string]*testfed.Signer), numbers: make(map[string]int), slow: make(map[string]time.Duration),
 		byID: make(map[peer.ID]*Node), parts: make(map[string]func(from, to *Node) bool), weathers: make(map[string]weatherRule)}
 	w.Fed = testfed.NewDrawn(cfg.draw(""), cfg.Regions, cfg.Voters, testfed.Open, testfed.Lenient, cfg.addresses, cfg.Change)
 	if w.Fed.Document, err = federation.Parse(w.Fed.Document.Canonical()); err != nil {
