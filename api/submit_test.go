@@ -19,7 +19,7 @@ import (
 	"github.com/bizra/bizra/pci"
 )
 
-// TestStatusByCode holds the table of the interface: SPEC §1, HTTP.
+// TestStatusByCode holds the table of docs/http.md.
 func TestStatusByCode(t *testing.T) {
 	want := map[pci.Code]int{
 		pci.Success: 200, pci.RejectSchema: 400, pci.RejectSignature: 400, pci.RejectTimestampStale: 400, pci.RejectTimestampFuture: 400,

@@ -9,7 +9,7 @@
 //
 // What goes wrong is the simulator's doing alone: nodes crash, stop and come back, links are cut
 // and slowed, and liars speak with the keys of a region, from its hosts (liar.go). Throughout a
-// run an [Auditor] holds what every node says against DESIGN §1: no contradicting certificates,
+// run an [Auditor] holds what every node says against the promises: no contradicting certificates,
 // nothing certified that re-execution refuses, what was committed stays, equal states at equal
 // index, and bundles that verify with the federation document alone.
 //

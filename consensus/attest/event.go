@@ -81,7 +81,7 @@ type Topic struct {
 	Region string // for [TopicVotes]: whose checkpoints are voted for
 }
 
-// The topics, DESIGN §10.
+// The topics: docs/network.md has who may publish on each.
 const (
 	TopicCheckpoints  = "checkpoints"
 	TopicVotes        = "votes" // of one region: cosignatures and refusals

@@ -12,7 +12,7 @@ import (
 )
 
 // FutureMax is how far an entry's log time may be ahead of this node's clock before a copy
-// of another region's ledger takes it up (DESIGN §8.2).
+// of another region's ledger takes it up: docs/protocol.md has what a copy checks.
 const FutureMax = 10 * time.Second
 
 const (

@@ -32,7 +32,7 @@ const (
 
 const digestDomain = "bizra-constitution-v1:"
 
-// Dimension is the score that a rule sets to 0 (SPEC §3).
+// Dimension is the score that a rule sets to 0.
 type Dimension string
 
 // The dimensions, in the order in which the weakest is sought.

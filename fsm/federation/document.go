@@ -26,7 +26,7 @@ import (
 // Limits of a document.
 const (
 	DocumentBytesMax  = 1 << 20
-	RegionsMax        = 149 // the signature limit of the note format, DESIGN of certificates
+	RegionsMax        = 149 // a note has at most 100 signatures, and a certificate a quorum of them
 	OperatorsMax      = 16  // a region
 	AddressesMax      = 8   // a voter
 	AddressBytesMax   = 256
