@@ -28,25 +28,7 @@ type origin struct {
 
 func newOrigin(t *testing.T, fed *testfed.Federation, size, from int64, label string) *origin {
 	t.Helper()
-	st := store.NewMemory()
-	log, err := ledger.Open(st)
-	if err != nil {
-		t.Fatal(err)
-	}
-	txn := store.NewTxn(st)
-	for i := range size {
-		data := fmt.Appendf(nil, "entry %d", i)
-		if i >= from {
-			data = append(data, label...)
-		}
-		if _, err := log.Append(txn, ledger.Appended{Data: data}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := st.Commit(txn.Writes()); err != nil {
-		t.Fatal(err)
-	}
-	return &origin{t, fed, ledger.View{Reader: st}}
+	return &origin{t, fed, testfed.Fork(size, from, label)}
 }
 
 func (o *origin) at(size int64, change ...func(*checkpoint.Checkpoint)) []byte {

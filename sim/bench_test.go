@@ -14,8 +14,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 
-	"github.com/bizra/bizra/consensus/attest"
-	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/p2p"
 )
@@ -27,20 +25,15 @@ type spread struct {
 	byName  map[string]string // place of a region
 	regions []string
 
+	times *sealTimes
+
 	mu       sync.Mutex
-	sealed   map[string]map[int64]time.Time
-	took     map[string][]time.Duration // from a seal, applied by its leader, to its certificate in its region
-	messages map[protocol.ID]int        // over links between regions
+	messages map[protocol.ID]int // over links between regions
 	bytes    map[protocol.ID]int
 }
 
-// A commit counts as a round trip to the nearest majority of the region's own voters.
-const (
-	commitTrip   = 2 * near
-	latencyBound = 1.3
-	// messagesPowerMax is linear, with a margin for what runs idle.
-	messagesPowerMax = 1.2
-)
+// messagesPowerMax is linear, with a margin for what runs idle.
+const messagesPowerMax = 1.2
 
 func newSpread(b *testing.B, regions int) *spread {
 	b.Helper()
@@ -49,7 +42,7 @@ func newSpread(b *testing.B, regions int) *spread {
 		b.Fatal(err)
 	}
 	defer func() { _ = f.Close() }()
-	s := &spread{byName: map[string]string{}, sealed: map[string]map[int64]time.Time{}, took: map[string][]time.Duration{},
+	s := &spread{byName: map[string]string{}, times: newSealTimes(),
 		messages: map[protocol.ID]int{}, bytes: map[protocol.ID]int{}}
 	if s.matrix, err = ReadMatrix(f); err != nil {
 		b.Fatal(err)
@@ -60,35 +53,8 @@ func newSpread(b *testing.B, regions int) *spread {
 	return s
 }
 
-// floor is the round trip to the region that completes the quorum, with two local commits.
 func (s *spread) floor(region string) time.Duration {
-	var trips []time.Duration
-	for _, p := range s.places {
-		if p != s.byName[region] {
-			trips = append(trips, 2*s.matrix.OneWay(s.byName[region], p))
-		}
-	}
-	slices.Sort(trips)
-	return trips[federation.Quorum(len(s.places))-2] + 2*commitTrip
-}
-
-func (s *spread) observe(n *Node, res *fsm.Result, l *attest.Learned) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if res != nil && res.Seal != nil {
-		if s.sealed[n.Region] == nil {
-			s.sealed[n.Region] = map[int64]time.Time{}
-		}
-		if _, ok := s.sealed[n.Region][res.Seal.Size]; !ok {
-			s.sealed[n.Region][res.Seal.Size] = time.Now()
-		}
-	}
-	if l != nil && l.Origin == n.Region {
-		if at, ok := s.sealed[n.Region][l.Size]; ok && !at.IsZero() {
-			s.took[n.Region] = append(s.took[n.Region], time.Since(at)+commitTrip)
-			s.sealed[n.Region][l.Size] = time.Time{}
-		}
-	}
+	return quorumFloor(s.byName[region], s.places, s.matrix.OneWay)
 }
 
 func (s *spread) tap(w *World) func(from, to peer.ID, proto protocol.ID, data []byte) {
@@ -127,7 +93,7 @@ func (s *spread) run(ctx context.Context, dir string, seals int) error {
 	defer func() { _ = w.Close() }()
 	s.regions = w.Regions()
 	<-time.After(15 * time.Second) // connected, and the first seals certified
-	w.Auditor.watchAll(s.observe)
+	w.Auditor.watchAll(s.times.observe)
 	count := s.tap(w)
 	tap.Store(&count)
 	for range seals {
@@ -164,7 +130,7 @@ func BenchmarkCertificate(b *testing.B) {
 			}
 			worst, at, count, messages, bytes := 0.0, "", 0, 0, 0
 			var all []float64
-			for region, took := range s.took {
+			for region, took := range s.times.took {
 				count += len(took)
 				slices.Sort(took)
 				median := took[len(took)/2]
@@ -173,8 +139,8 @@ func BenchmarkCertificate(b *testing.B) {
 				}
 				all = append(all, float64(median)/float64(time.Millisecond))
 			}
-			if len(s.took) != regions || count < regions*(seals-1) {
-				b.Fatalf("%d certificates of %d regions", count, len(s.took))
+			if len(s.times.took) != regions || count < regions*(seals-1) {
+				b.Fatalf("%d certificates of %d regions", count, len(s.times.took))
 			}
 			for _, proto := range []protocol.ID{p2p.ProtocolEntries, p2p.ProtocolAttest, p2p.ProtocolGossip} {
 				messages, bytes = messages+s.messages[proto], bytes+s.bytes[proto]

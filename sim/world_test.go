@@ -73,7 +73,7 @@ func bothWays(t *testing.T, change func(*Config), run func(t *testing.T, w *Worl
 // are worth a hundred milliseconds of it.
 func TestCalm(t *testing.T) {
 	bubble(t, func(c *Config) { c.Members = 1 }, func(t *testing.T, w *World) {
-		s := &spread{sealed: map[string]map[int64]time.Time{}, took: map[string][]time.Duration{}}
+		s := newSealTimes()
 		last := map[string]int64{}
 		for round := range 4 {
 			for _, r := range w.Regions() {

@@ -3,7 +3,6 @@ package checkpoint_test
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"testing"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -11,33 +10,8 @@ import (
 
 	"github.com/bizra/bizra/fsm/checkpoint"
 	"github.com/bizra/bizra/fsm/ledger"
-	"github.com/bizra/bizra/fsm/store"
 	"github.com/bizra/bizra/internal/testfed"
 )
-
-// fork is a ledger whose entries from one on differ from those of other forks.
-func fork(t testing.TB, size, from int64, label string) ledger.View {
-	t.Helper()
-	st := store.NewMemory()
-	log, err := ledger.Open(st)
-	if err != nil {
-		t.Fatal(err)
-	}
-	txn := store.NewTxn(st)
-	for i := range size {
-		data := fmt.Appendf(nil, "entry %d", i)
-		if i >= from {
-			data = append(data, label...)
-		}
-		if _, err := log.Append(txn, ledger.Appended{Data: data}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := st.Commit(txn.Writes()); err != nil {
-		t.Fatal(err)
-	}
-	return ledger.View{Reader: st}
-}
 
 // signedAt is the checkpoint note of a ledger at a size.
 func signedAt(t testing.TB, v ledger.View, size int64) []byte {
@@ -83,7 +57,7 @@ func TestEvidenceHolds(t *testing.T) {
 		n := rapid.Int64Range(2, 40).Draw(rt, "n")
 		m := rapid.Int64Range(1, n-1).Draw(rt, "m")
 		from := rapid.Int64Range(0, n-1).Draw(rt, "from")
-		honest, other := fork(t, n, n, ""), fork(t, n, from, "'")
+		honest, other := testfed.Fork(n, n, ""), testfed.Fork(n, from, "'")
 		e := rewritten(t, honest, other, m, n)
 		err := check(e)
 		if lie := from < m; (err == nil) != lie {
@@ -138,7 +112,7 @@ func TestContradiction(t *testing.T) {
 
 // TestNoEvidence: an origin that told the truth cannot be accused.
 func TestNoEvidence(t *testing.T) {
-	honest, other := fork(t, 20, 20, ""), fork(t, 20, 3, "'")
+	honest, other := testfed.Fork(20, 20, ""), testfed.Fork(20, 3, "'")
 	base := signed(t, example())
 	good := rewritten(t, honest, other, 7, 20)
 	if err := check(good); err != nil {
@@ -197,7 +171,7 @@ func TestEvidenceLimits(t *testing.T) {
 }
 
 func FuzzEvidence(f *testing.F) {
-	honest, other := fork(f, 20, 20, ""), fork(f, 20, 3, "'")
+	honest, other := testfed.Fork(20, 20, ""), testfed.Fork(20, 3, "'")
 	for _, e := range []*checkpoint.Evidence{rewritten(f, honest, other, 7, 20), checkpoint.Contradiction(signedAt(f, honest, 7), signedAt(f, other, 7)),
 		rewritten(f, honest, honest, 7, 20)} {
 		b, err := e.Marshal()
