@@ -194,6 +194,7 @@ func (c *cluster) stop() {
 // crash ends a node as a power cut would: what it did not sync is gone.
 func (c *cluster) crash(n *node) {
 	c.net.isolate(n.id, c.ids, true)
+	n.log.power(false)
 	r := n.current()
 	r.fail(errors.New("crashed by the test"))
 	if err := r.Close(); err != nil {
@@ -207,6 +208,7 @@ func (c *cluster) crash(n *node) {
 func (c *cluster) restart(n *node) {
 	c.t.Helper()
 	c.net.isolate(n.id, c.ids, false)
+	n.log.power(true)
 	if err := c.prepare(n).Start(context.Background()); err != nil {
 		c.t.Fatalf("restart %s: %v", n.id, err)
 	}

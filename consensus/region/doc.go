@@ -1,7 +1,7 @@
 // Package region is one region: hashicorp/raft around the replicated state machine.
 //
 // It promises:
-//   - a receipt that [Region.Propose] returns is in the log of a majority of the voters, on their disks, and applied here (P1);
+//   - a receipt that [Region.Propose] returns is in the log of a majority of the voters, on their disks, and applied here (P1), this node's own among them;
 //   - [Region.Read] sees every proof acknowledged before it began, or refuses (P2);
 //   - only current voters may send Raft RPCs, each under its own name, and a voter that lost its Raft store never votes under
 //     its old ID ([ErrNoStore]);
@@ -18,5 +18,5 @@
 // Start with [New] and [Region.Start]; end with [Region.Close], which waits for everything that was started.
 //
 // Goroutines: Raft's own; one that leads (duties.go) while this node is the leader; one that batches (batch.go); one that takes
-// snapshots; one for each remote peer of the transport. What each owns is said at its struct.
+// snapshots; one for each remote peer of the transport; one while a leader writes to its log (overlap.go). What each owns is said at its struct.
 package region

@@ -4,10 +4,12 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -189,7 +191,7 @@ func (f *fakeState) Checkpoint(dir string) error {
 
 func (f *fakeState) Close() error { return nil }
 
-// fakeLog is a Raft log in memory that outlives its Region, as a file would, and can hang or fail.
+// fakeLog is a Raft log in memory that outlives its Region, as a file would, and can be slow, hang, fail or lose its power.
 type fakeLog struct {
 	*raft.InmemStore
 
@@ -197,6 +199,16 @@ type fakeLog struct {
 	hang chan struct{} // while set, appends wait for it
 	err  error
 	hung int
+	slow time.Duration // an append takes up to this long
+	cut  bool          // appends under way are lost, and those that come
+	lost int           // that were
+}
+
+// power is cut, or comes back.
+func (l *fakeLog) power(on bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cut = !on
 }
 
 func newFakeLog() *fakeLog { return &fakeLog{InmemStore: raft.NewInmemStore()} }
@@ -219,6 +231,15 @@ func (l *fakeLog) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Log
 func (l *fakeLog) StoreLogs(logs []*raft.Log) error {
 	if err := l.before(); err != nil {
 		return err
+	}
+	if l.slow > 0 {
+		<-time.After(rand.N(l.slow))
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cut {
+		l.lost++
+		return errors.New("the power is cut")
 	}
 	copies := make([]*raft.Log, len(logs))
 	for i, log := range logs {

@@ -60,6 +60,9 @@ func randomFaults(t *testing.T, seed uint64) {
 		cfg.SnapshotEntries = 60
 		cfg.TrailingEntries = 20
 	})
+	for _, n := range c.nodes {
+		n.log.slow = 4 * time.Millisecond
+	}
 	c.start()
 	c.leader(10 * time.Second)
 	y := &tally{acked: make(map[string]bool)}
@@ -100,15 +103,16 @@ func randomFaults(t *testing.T, seed uint64) {
 			t.Errorf("refused for certain and yet committed: %q", r)
 		}
 	}
-	terms := 0
+	terms, lost := 0, 0
 	for _, n := range c.nodes {
+		lost += n.log.lost
 		terms += n.terms()
 		if n.current().Failed() != nil {
 			t.Errorf("%s stopped: %v", n.id, n.current().Failed())
 		}
 	}
-	t.Logf("%d acknowledged, %d refused, %d unknown, %d reads, %d refused; %d crashes, %d cuts, %d transfers, %d terms of leaders",
-		len(y.acked), len(y.certain), y.doubtful, y.reads, y.readsRefused, y.crashes, y.cuts, y.transferred, terms)
+	t.Logf("%d acknowledged, %d refused, %d unknown, %d reads, %d refused; %d crashes that lost %d writes, %d cuts, %d transfers, %d terms of leaders",
+		len(y.acked), len(y.certain), y.doubtful, y.reads, y.readsRefused, y.crashes, lost, y.cuts, y.transferred, terms)
 	if len(y.acked) < 500 || y.reads < 300 || terms < 4 || y.crashes < 3 || y.cuts < 3 {
 		t.Error("that was too little: the test does not test")
 	}

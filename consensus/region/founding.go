@@ -70,25 +70,25 @@ type stored struct {
 func (r *Region) look() (stored, error) {
 	var s stored
 	var err error
-	if s.term, err = r.watched.GetUint64([]byte(currentTermKey)); err != nil && !isKeyNotFound(err) {
+	if s.term, err = r.logs.watched.GetUint64([]byte(currentTermKey)); err != nil && !isKeyNotFound(err) {
 		return s, err
 	}
-	switch vote, err := r.watched.GetUint64([]byte("LastVoteTerm")); {
+	switch vote, err := r.logs.watched.GetUint64([]byte("LastVoteTerm")); {
 	case err == nil:
 		s.voted = vote > 0
 	case !isKeyNotFound(err):
 		return s, err
 	}
-	if s.first, err = r.watched.FirstIndex(); err != nil {
+	if s.first, err = r.logs.watched.FirstIndex(); err != nil {
 		return s, err
 	}
-	if s.last, err = r.watched.LastIndex(); err != nil {
+	if s.last, err = r.logs.watched.LastIndex(); err != nil {
 		return s, err
 	}
 	s.commands = r.snapshots.newest() != nil || s.last > foundingScanMax
 	for i := s.first; i <= s.last && s.last > 0 && !s.commands; i++ {
 		var log raft.Log
-		if err := r.watched.GetLog(i, &log); err != nil {
+		if err := r.logs.watched.GetLog(i, &log); err != nil {
 			return s, fmt.Errorf("read entry %d of the Raft log: %w", i, err)
 		}
 		s.commands = log.Type == raft.LogCommand
@@ -241,7 +241,7 @@ func (r *Region) bootstrap() error {
 	if err := r.disk.step("write the first term"); err != nil {
 		return err
 	}
-	if err := r.watched.SetUint64([]byte(currentTermKey), bootstrapIndexTerm); err != nil {
+	if err := r.logs.watched.SetUint64([]byte(currentTermKey), bootstrapIndexTerm); err != nil {
 		return fmt.Errorf("found the Raft log: %w", err)
 	}
 	if err := r.disk.step("write the first entry"); err != nil {
@@ -249,7 +249,7 @@ func (r *Region) bootstrap() error {
 	}
 	entry := &raft.Log{Index: bootstrapIndexTerm, Term: bootstrapIndexTerm, Type: raft.LogConfiguration,
 		Data: raft.EncodeConfiguration(r.founders())}
-	if err := r.watched.StoreLog(entry); err != nil {
+	if err := r.logs.watched.StoreLog(entry); err != nil {
 		return fmt.Errorf("found the Raft log: %w", err)
 	}
 	return nil

@@ -140,7 +140,7 @@ func (w *watched) IsMonotonic() bool {
 	return ok && m.IsMonotonic()
 }
 
-// logStore is what Raft sees: the watched store behind a cache, with the end of the last snapshot as an entry that can be asked
+// logStore is what Raft sees: the watched store behind a cache, with writes that overlap with sending, and with the end of the last snapshot as an entry that can be asked
 // for its term.
 //
 // That boundary is needed by a follower whose own log differed from a snapshot that it received (hashicorp/raft #697): Raft goes
@@ -151,7 +151,7 @@ func (w *watched) IsMonotonic() bool {
 // that its log ends where it did: it would vouch for entries after the snapshot that are gone. So what comes after the snapshot is
 // kept, as it is in other stores; align has seen to it that there is no gap.
 type logStore struct {
-	*watched
+	*overlap
 	cache   *logCache
 	weight  logWeight
 	leading func() bool
@@ -178,13 +178,17 @@ var (
 )
 
 func newLogStore(w *watched, leading func() bool, stored func(commands bool)) *logStore {
-	return &logStore{watched: w, cache: newLogCache(w), leading: leading, stored: stored, needed: func() uint64 { return 0 }}
+	o := &overlap{watched: w, may: func() bool { return false }}
+	return &logStore{overlap: o, cache: newLogCache(o), leading: leading, stored: stored, needed: func() uint64 { return 0 }}
 }
 
 // GetLog implements raft.LogStore. Raft panics, on threads of its own, over a log that it cannot read; instead the thread ends
 // here, as it would in a shutdown, and the region has already been told to stop.
 func (l *logStore) GetLog(index uint64, log *raft.Log) error {
 	err := l.cache.GetLog(index, log)
+	if err == nil && !l.leading() {
+		err = l.await(index, nil)
+	}
 	switch {
 	case err == nil:
 		return nil

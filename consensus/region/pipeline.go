@@ -13,18 +13,19 @@ import (
 // leader, and the leader could not be shut down.
 type pipeline struct {
 	raft.AppendPipeline
+	stored  func(index uint64, stop <-chan struct{}) error
 	answers chan raft.AppendFuture
 	closed  chan struct{}
 	once    sync.Once
 }
 
-func newPipeline(inner raft.AppendPipeline) *pipeline {
-	p := &pipeline{AppendPipeline: inner, answers: make(chan raft.AppendFuture), closed: make(chan struct{})}
+func newPipeline(inner raft.AppendPipeline, stored func(uint64, <-chan struct{}) error) *pipeline {
+	p := &pipeline{AppendPipeline: inner, stored: stored, answers: make(chan raft.AppendFuture), closed: make(chan struct{})}
 	go p.pump()
 	return p
 }
 
-// pump hands answers on until the pipeline is closed.
+// pump hands answers on until the pipeline is closed, each when its entries are on this node's own disk.
 func (p *pipeline) pump() {
 	for {
 		select {
@@ -32,6 +33,10 @@ func (p *pipeline) pump() {
 			last := answer.Error() != nil || !answer.Response().Success || answer.Response().Term > answer.Request().Term
 			if last {
 				_ = p.AppendPipeline.Close() // never fails; frees a request that is being sent
+			}
+			if !last && awaitOwn(p.stored, answer.Request(), p.closed) != nil {
+				_ = p.AppendPipeline.Close() // as above: this node is stopping
+				return
 			}
 			select {
 			case p.answers <- answer:

@@ -21,7 +21,6 @@ type Region struct {
 	id        raft.ServerID
 	disk      *disk
 	snapshots *snapshots
-	watched   *watched
 	logs      *logStore
 	replica   *replica
 	intake    *intake
@@ -131,9 +130,9 @@ func (r *Region) openHome() error {
 	if err != nil {
 		return err
 	}
-	r.watched = &watched{backing: backing, limit: r.cfg.StoreLimit, report: r.fail}
-	r.logs = newLogStore(r.watched, r.IsLeader, r.held)
+	r.logs = newLogStore(&watched{backing: backing, limit: r.cfg.StoreLimit, report: r.fail}, r.IsLeader, r.held)
 	r.logs.needed, r.logs.neededMax = r.snapshots.needed, neededFactor*r.cfg.TrailingEntries
+	r.logs.may = r.mayOverlap
 	r.logs.trailing, r.logs.trailingBytes = r.cfg.TrailingEntries, r.cfg.TrailingBytes
 	r.replica.mu.Lock() // who reads stale may ask already
 	defer r.replica.mu.Unlock()
@@ -148,7 +147,7 @@ func (r *Region) startRaft() error {
 	transport := r.cfg.Transport
 	if transport == nil {
 		t, err := NewTransport(TransportConfig{Network: r.cfg.Network, Admit: r.admit, RPCTimeout: r.cfg.RPCTimeout,
-			TransferTimeout: r.cfg.ElectionTimeout, Logger: r.cfg.Logger, OnRefused: r.cfg.Hooks.RPCRefused})
+			TransferTimeout: r.cfg.ElectionTimeout, Stored: r.logs.await, Logger: r.cfg.Logger, OnRefused: r.cfg.Hooks.RPCRefused})
 		if err != nil {
 			return err
 		}
@@ -188,6 +187,20 @@ func (r *Region) startRaft() error {
 		r.tend()
 	}()
 	return nil
+}
+
+// mayOverlap says whether this node may send entries before it has written them; see [overlap].
+func (r *Region) mayOverlap() bool {
+	if r.cfg.Transport != nil || !r.IsLeader() { // only our own transport holds answers back
+		return false
+	}
+	voters := 0
+	for _, s := range r.Configuration().Servers {
+		if s.Suffrage == raft.Voter {
+			voters++
+		}
+	}
+	return voters > 1
 }
 
 // aligned makes the log fit a received snapshot, and counts as holding something.

@@ -113,8 +113,8 @@ func (r *Region) abandon() {
 
 func (r *Region) closeStores() error {
 	err := r.replica.close()
-	if r.watched != nil {
-		err = errors.Join(err, closeNamed("the Raft log", r.watched.backing))
+	if r.logs != nil {
+		err = errors.Join(err, r.logs.close(shutdownTimeout))
 	}
 	return err
 }

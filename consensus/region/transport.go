@@ -36,7 +36,10 @@ type TransportConfig struct {
 	RPCTimeout time.Duration
 	// TransferTimeout bounds the RPC that asks a peer to take over: Raft refuses all writes until it returns. Default 1 s.
 	TransferTimeout time.Duration
-	Logger          *slog.Logger
+	// Stored returns when this node's own log holds the entry at index on its disk, or never will, or stop is closed. No answer that
+	// vouches for entries is handed to Raft before; see [overlap]. Default: at once.
+	Stored func(index uint64, stop <-chan struct{}) error
+	Logger *slog.Logger
 	// OnRefused is called for everything refused. May be nil.
 	OnRefused func(from raft.ServerID, err error)
 }
@@ -47,6 +50,9 @@ func (c TransportConfig) withDefaults() TransportConfig {
 	}
 	if c.TransferTimeout == 0 {
 		c.TransferTimeout = time.Second
+	}
+	if c.Stored == nil {
+		c.Stored = func(uint64, <-chan struct{}) error { return nil }
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -237,7 +243,7 @@ func (t *Transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAd
 	if err != nil {
 		return nil, err
 	}
-	return newPipeline(p), nil
+	return newPipeline(p, t.cfg.Stored), nil
 }
 
 // AppendEntries implements raft.Transport.
@@ -245,7 +251,21 @@ func (t *Transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 	if err := checkOutgoing(args); err != nil {
 		return err
 	}
-	return t.call(id, func(n *raft.NetworkTransport) error { return n.AppendEntries(id, target, args, resp) })
+	if err := t.call(id, func(n *raft.NetworkTransport) error { return n.AppendEntries(id, target, args, resp) }); err != nil {
+		return err
+	}
+	return awaitOwn(t.cfg.Stored, args, t.ctx.Done())
+}
+
+// awaitOwn returns when the entries of a request are on this node's own disk.
+func awaitOwn(stored func(uint64, <-chan struct{}) error, args *raft.AppendEntriesRequest, stop <-chan struct{}) error {
+	if len(args.Entries) == 0 {
+		return nil
+	}
+	if err := stored(args.Entries[len(args.Entries)-1].Index, stop); err != nil {
+		return fmt.Errorf("wait for the own copy of what another voter has: %w", err)
+	}
+	return nil
 }
 
 // RequestVote implements raft.Transport.
