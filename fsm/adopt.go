@@ -207,6 +207,15 @@ func (m *Machine) OfferDocument(canonical []byte) error {
 	return nil
 }
 
+// Holds is the digest of the document that the machine was given and need not be offered; ok is
+// false where it was given none.
+func (m *Machine) Holds() (digest [32]byte, ok bool) {
+	if m.cfg.Own == nil {
+		return digest, false
+	}
+	return m.cfg.Own.Digest(), true
+}
+
 // InForce is the federation document in force, nil before genesis. Any goroutine may call
 // it; what an entry under way adopts may show before it is committed.
 func (m *Machine) InForce() *federation.Document {

@@ -310,6 +310,9 @@ func (c *sharedCopy) OfferDocument(canonical []byte) error {
 	return nil
 }
 
+// Holds implements [follow.Replica].
+func (c *sharedCopy) Holds() (digest [32]byte, ok bool) { return c.history.cfg.Own.Digest(), true }
+
 // Size implements [follow.Replica].
 func (c *sharedCopy) Size() int64 {
 	c.mu.Lock()

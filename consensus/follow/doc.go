@@ -39,8 +39,8 @@
 //
 // All messages are framed as package p2p frames them. Whoever opens the stream sends one
 // request {version, body}; the version is read before the body. The body names the region,
-// the index of the first entry wanted, the number of the first seal wanted, and how many
-// entries at most: 0 is a stream that stays open. Who copies another region's ledger gives, instead of
+// the index of the first entry wanted, the number of the first seal wanted, how many
+// entries at most: 0 is a stream that stays open, and the digest of the federation document that the follower has. Who copies another region's ledger gives, instead of
 // the number of a seal, the least size of the seals wanted, since copies count seals for
 // themselves; the first frame then carries the root of the entries before those wanted. The answer is a sequence of frames, and
 // each says how many entries and seals the server has, the log time of its last entry, and
@@ -49,7 +49,7 @@
 //   - entries: consecutive, from the index wanted on, never across the size of a seal that
 //     was not sent yet;
 //   - document: a part of the federation document that the next entry puts in force, as all
-//     of its parts come before that entry;
+//     of its parts come before that entry. The one that the follower says it has is not sent;
 //   - seal: right after the entry that completes its size;
 //   - heartbeat: when all that the server has was sent, and every 5 s while that is so;
 //   - refusal: the last frame, with a code and a sentence. A request from beyond what the

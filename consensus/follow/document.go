@@ -1,6 +1,7 @@
 package follow
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/bizra/bizra/fsm"
@@ -22,13 +23,15 @@ func (f *frame) checkDocument() error {
 }
 
 // documentDue makes of f the next part of the document that the entry at pos needs, if one
-// is missing. Where the document of a later entry is needed, the entries to send end before it.
+// is missing; the one that the follower holds is not. Where the document of a later entry is needed, the entries to send end before it.
 func documentDue(v *fsm.View, f *frame, pos *position, to *int64) (due bool, err error) {
 	index, digest, found, err := v.NextDocument(pos.next)
 	if err == nil && found && index == pos.next {
 		var text []byte
-		if text, err = v.DocumentText(digest); err != nil {
-			return false, err
+		if !bytes.Equal(digest[:], pos.holds) {
+			if text, err = v.DocumentText(digest); err != nil {
+				return false, err
+			}
 		}
 		if pos.document < int64(len(text)) {
 			f.Kind, f.DocumentFrom, f.DocumentSize = frameDocument, pos.document, int64(len(text))

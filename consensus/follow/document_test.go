@@ -1,6 +1,7 @@
 package follow
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"strings"
@@ -71,6 +72,9 @@ func TestFollowersGoThroughAdoptions(t *testing.T) {
 				o.grow(5)
 				n.add("v1", serves(o.server()))
 				r := startWith(t, replicaOwning(t, versions[own]), n)
+				if held := versions[own].Digest(); !bytes.Equal(r.f.request().Holds, held[:]) {
+					t.Fatal("the follower does not say which document it has")
+				}
 				pass(time.Second)
 				sameAs(t, o, r.replica)
 				o.adopt(func(d *federation.Document) { d.Constitution.Rules = nil }).grow(3).seal()

@@ -32,6 +32,8 @@ type Replica interface {
 	ApplyParsed(parsed []*fsm.Entry, entries [][]byte) error
 	ApplySeal(s *fsm.Seal) error
 	OfferDocument(canonical []byte) error
+	// Holds is the digest of the document that the replica has without its being offered.
+	Holds() (digest [32]byte, ok bool)
 	Size() int64
 	View() (*fsm.View, error)
 }

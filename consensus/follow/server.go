@@ -281,7 +281,7 @@ func (srv *Server) refuse(s Stream, f *frame, err error) error {
 
 // push sends what there is and then what comes.
 func (srv *Server) push(ctx context.Context, s Stream, src *Source, want *requestBody) error {
-	pos := position{next: want.From, seal: want.FromSeal, left: ledger.SizeMax, sealsFrom: want.SealsFrom}
+	pos := position{next: want.From, seal: want.FromSeal, left: ledger.SizeMax, sealsFrom: want.SealsFrom, holds: want.Holds}
 	if want.EntriesMax > 0 {
 		pos.left = want.EntriesMax
 	}

@@ -69,6 +69,7 @@ func TestFramesComeInOrder(t *testing.T) {
 
 func TestAStreamContinuesWhereItIsAsked(t *testing.T) {
 	o := newOrigin(t, openFed(), "a").grow(9).seal().grow(5)
+	held, other := o.fed.Document.Digest(), [32]byte{1}
 	for _, c := range []struct {
 		name  string
 		pos   position
@@ -78,6 +79,9 @@ func TestAStreamContinuesWhereItIsAsked(t *testing.T) {
 		code  string
 	}{
 		{"from the start up to the seal", position{left: 100, document: 1 << 20}, frameEntries, 0, 10, ""},
+		{"the document of the first entry", position{left: 100}, frameDocument, 0, 0, ""},
+		{"a document that the follower has", position{left: 100, holds: held[:]}, frameEntries, 0, 10, ""},
+		{"another document than the follower has", position{left: 100, holds: other[:]}, frameDocument, 0, 0, ""},
 		{"no more than asked", position{left: 4, document: 1 << 20}, frameEntries, 0, 4, ""},
 		{"nothing left", position{document: 1 << 20}, frameHeartbeat, 0, 0, ""},
 		{"the seal that is due", position{next: 10, left: 100}, frameSeal, 0, 0, ""},
@@ -230,6 +234,7 @@ func TestServerRefusesRequests(t *testing.T) {
 		{"seals by size and number", request{1, body(requestBody{Region: "a", FromSeal: 1, SealsFrom: 2})}, refusedMalformed, "seals of at least 2"},
 		{"huge seals", request{1, body(requestBody{Region: "a", SealsFrom: 1 << 60})}, refusedMalformed, "no index"},
 		{"beyond, by size", request{1, body(requestBody{Region: "a", From: 5, SealsFrom: 5})}, refusedBeyond, "has 4 entries and 0 seals"},
+		{"a digest that is none", request{1, body(requestBody{Region: "a", Holds: make([]byte, 31)})}, refusedMalformed, "digest of 31 bytes"},
 		{"no region", request{1, body(requestBody{})}, refusedMalformed, "region's name"},
 		{"long region", request{1, body(requestBody{Region: strings.Repeat("a", 64)})}, refusedMalformed, "region's name"},
 		{"not the body", request{1, []byte{0x01}}, refusedMalformed, "body"},

@@ -13,8 +13,9 @@ type position struct {
 	seal int64 // number of the seal that comes next
 	left int64 // entries that may still be sent
 
-	document  int64 // bytes sent of the document that the entry needs
-	sealsFrom int64 // of a follower that does not count this region's seals; 0 once seal is set
+	document  int64  // bytes sent of the document that the entry needs
+	holds     []byte // digest of the document that the follower has
+	sealsFrom int64  // of a follower that does not count this region's seals; 0 once seal is set
 }
 
 // begin finds the first seal for a follower that asked by size, and gives the root of

@@ -51,6 +51,9 @@ func (f *Follower) request() *requestBody {
 	if f.cfg.Foreign {
 		b.FromSeal, b.SealsFrom = 0, max(f.at.size, f.at.sealedSize+1)
 	}
+	if digest, ok := f.cfg.Replica.Holds(); ok {
+		b.Holds = digest[:]
+	}
 	if f.cfg.once {
 		b.EntriesMax = ledger.SizeMax // the stream ends when there is no more
 	}

@@ -55,6 +55,8 @@ type requestBody struct {
 	// root of the first From entries with the first frame: for a copy in another region, which
 	// counts seals for itself and must not take up half of one fork and half of another.
 	SealsFrom int64 `cbor:"5,keyasint,omitempty"`
+	// Holds is the digest of the federation document that the follower has, which need not be sent.
+	Holds []byte `cbor:"6,keyasint,omitempty"`
 }
 
 func (r *requestBody) check() error {
@@ -65,6 +67,9 @@ func (r *requestBody) check() error {
 		if n < 0 || n > ledger.SizeMax {
 			return fmt.Errorf("%w: %d is no index and no count", ErrMalformed, n)
 		}
+	}
+	if len(r.Holds) != 0 && len(r.Holds) != 32 {
+		return fmt.Errorf("%w: a digest of %d bytes", ErrMalformed, len(r.Holds))
 	}
 	if r.SealsFrom != 0 && (r.SealsFrom < r.From || r.FromSeal != 0) {
 		return fmt.Errorf("%w: seals of at least %d entries and from number %d on, with entries from %d on", ErrMalformed, r.SealsFrom, r.FromSeal, r.From)

@@ -179,6 +179,7 @@ func FuzzReadRequest(f *testing.F) {
 	}
 	f.Add(good.Bytes())
 	f.Add(encoded(f, &request{1, []byte{0xa5, 1, 0x61, 'a', 2, 5, 3, 0, 4, 0, 5, 6}}))
+	f.Add(encoded(f, &request{1, append([]byte{0xa5, 1, 0x61, 'a', 2, 5, 3, 0, 4, 0, 6, 0x58, 32}, make([]byte, 32)...)}))
 	f.Add(encoded(f, &request{2, []byte{0xa0}}))
 	f.Add(encoded(f, &request{1, []byte{0xa1, 1, 1}}))
 	f.Add(framed(1, 0xff))
@@ -191,7 +192,7 @@ func FuzzReadRequest(f *testing.F) {
 		if err := errors.Join(body.check(), writeRequest(&again, body)); err != nil {
 			t.Fatalf("%+v: %v", body, err)
 		}
-		if second, err := readRequest(&again); err != nil || *second != *body {
+		if second, err := readRequest(&again); err != nil || !reflect.DeepEqual(second, body) {
 			t.Fatalf("%+v was asked on as %+v: %v", body, second, err)
 		}
 	})
