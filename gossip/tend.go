@@ -19,7 +19,7 @@ func (r *Router) run() {
 	tick := time.NewTicker(r.cfg.SampleEvery)
 	defer tick.Stop()
 	announce := time.NewTimer(0)
-	defer announce.Stop()
+	defer func() { announce.Stop() }()
 	for samples := 1; ; {
 		select {
 		case <-r.ctx.Done():
@@ -31,7 +31,8 @@ func (r *Router) run() {
 			}
 			r.lookAround()
 		case <-r.wake:
-			announce.Reset(r.announce())
+			announce.Stop()
+			announce = time.NewTimer(r.announce()) // moving one that runs has the runtime look at all others
 		case <-announce.C:
 			announce.Reset(r.announce())
 		}

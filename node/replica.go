@@ -277,11 +277,13 @@ func (n *Node) raftPeers() (p2p.RaftPeers, bool) {
 // watchPeers keeps what raftPeers says up to date. On a member only the ledger moves it, so that
 // it looks where that has grown, and every now and then in case it was made a voter.
 func (n *Node) watchPeers() {
-	tick := time.NewTimer(0)
-	defer tick.Stop()
+	pause := time.NewTimer(0) // it has always fired when it is set again: moving one that runs has the runtime look at all others
+	defer pause.Stop()
+	idle := time.NewTicker(peersIdle)
+	defer idle.Stop()
 	for {
 		select {
-		case <-tick.C:
+		case <-pause.C:
 		case <-n.ctx.Done():
 			return
 		}
@@ -290,15 +292,14 @@ func (n *Node) watchPeers() {
 			n.raft.Store(&p)
 		}
 		if n.region.Load() == nil {
-			tick.Reset(peersIdle)
 			select {
 			case <-changed:
-			case <-tick.C:
+			case <-idle.C:
 			case <-n.ctx.Done():
 				return
 			}
 		}
-		tick.Reset(peersEvery)
+		pause.Reset(peersEvery)
 	}
 }
 

@@ -286,15 +286,13 @@ func (k *Keeper) run() {
 			k.cfg.Logger.Debug("remembered invitation no longer holds", "peer", id, "error", err)
 		}
 	}
-	tick := time.NewTimer(k.cfg.TickEvery)
-	defer tick.Stop()
 	exchange := time.NewTimer(k.cfg.ExchangeEvery)
 	defer exchange.Stop()
 	var saved, asked time.Time
 	idle := 0 // exchanges in a row that brought nothing
 	for due := false; ; {
 		looked := time.Now()
-		tick.Reset(k.tend())
+		wait := k.tend()
 		// At once where that may be: a region whose nodes are all killed soon after they met
 		// finds itself again by what is in their books.
 		if time.Since(saved) >= k.cfg.SaveEvery && k.save() {
@@ -304,15 +302,16 @@ func (k *Keeper) run() {
 		if due && k.exchangeWithOne() {
 			due, asked = false, time.Now()
 		}
+		tick := time.NewTimer(wait)
 		select {
 		case <-k.ctx.Done():
-			return
 		case <-tick.C:
 		case <-k.wake:
-			tick.Reset(max(0, gatherFor-time.Since(looked))) // of a crowd that joins, many come at once
+			tick.Stop()
+			// Of a crowd that joins, many come at once. A timer of its own: one that is moved has the runtime look at all others.
+			tick = time.NewTimer(gatherFor - time.Since(looked))
 			select {
 			case <-k.ctx.Done():
-				return
 			case <-tick.C:
 			}
 		case <-exchange.C:
@@ -321,6 +320,9 @@ func (k *Keeper) run() {
 				idle = 0
 			}
 			exchange.Reset(k.cfg.ExchangeEvery << idle)
+		}
+		if tick.Stop(); k.ctx.Err() != nil {
+			return
 		}
 	}
 }

@@ -152,7 +152,7 @@ func (s *Seals) Agreed() (number int64, ok bool) {
 func (s *Seals) run() {
 	defer s.wg.Wait()
 	timer := time.NewTimer(0)
-	defer timer.Stop()
+	defer func() { timer.Stop() }()
 	for {
 		select {
 		case <-s.ctx.Done():
@@ -171,7 +171,8 @@ func (s *Seals) run() {
 			s.cfg.OnDiverged(d)
 			return
 		}
-		timer.Reset(s.askAround(time.Now()))
+		timer.Stop()
+		timer = time.NewTimer(s.askAround(time.Now())) // moving one that runs has the runtime look at all others
 	}
 }
 

@@ -198,8 +198,6 @@ func (in *intake) withdraw(ctx context.Context, s *submission) bool {
 
 // loop runs while anything waits, and ends when nothing does: there is no goroutine on a node that takes no proofs.
 func (in *intake) loop() {
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
 	for {
 		in.mu.Lock()
 		batch, wait := in.next(time.Now())
@@ -213,11 +211,12 @@ func (in *intake) loop() {
 			in.send(batch)
 			continue
 		}
-		timer.Reset(wait)
+		timer := time.NewTimer(wait) // moving one that runs has the runtime look at all others
 		select {
 		case <-in.wake:
 		case <-timer.C:
 		}
+		timer.Stop()
 	}
 }
 
