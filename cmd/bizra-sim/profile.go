@@ -6,15 +6,17 @@ import (
 	"os"
 	"runtime"
 	"runtime/pprof"
+	"strings"
 
 	"github.com/bizra/bizra/sim"
 )
 
-// profiles are those of a run: of processors over all of it, of memory and goroutines when the last
+// profiles are those of a run: of processors in each of its phases, of memory and goroutines when the last
 // phase that has all nodes up begins.
 type profiles struct {
 	prefix string // "": none
-	cpu    *os.File
+	phase  string
+	cpu    *os.File // of the phase
 	taken  bool
 	err    error
 }
@@ -24,24 +26,47 @@ func newProfiles(prefix string) (*profiles, error) {
 	if prefix == "" {
 		return p, nil
 	}
-	var err error
-	if p.cpu, err = os.Create(prefix + "-cpu.pprof"); err != nil { //nolint:gosec // the file that was asked for
-		return nil, fmt.Errorf("write profiles: %w", err)
-	}
-	if err := pprof.StartCPUProfile(p.cpu); err != nil {
-		return nil, errors.Join(fmt.Errorf("write profiles: %w", err), p.cpu.Close())
-	}
-	return p, nil
+	return p, p.begin(sim.PhaseFound)
 }
 
-// saw is told of each phase, for the profiles of a moment.
+// begin begins the profile of a phase's processors.
+func (p *profiles) begin(phase string) (err error) {
+	p.phase = phase
+	name := p.prefix + "-cpu-" + strings.ReplaceAll(phase, " ", "-") + ".pprof"
+	if p.cpu, err = os.Create(name); err != nil { //nolint:gosec // the file that was asked for
+		return fmt.Errorf("write profiles: %w", err)
+	}
+	if err := pprof.StartCPUProfile(p.cpu); err != nil {
+		err = errors.Join(fmt.Errorf("write profiles: %w", err), p.cpu.Close())
+		p.cpu = nil
+		return err
+	}
+	return nil
+}
+
+// end ends the phase's.
+func (p *profiles) end() error {
+	if p.cpu == nil {
+		return nil
+	}
+	pprof.StopCPUProfile()
+	err := p.cpu.Close()
+	p.cpu = nil
+	return err
+}
+
+// saw is told of each phase.
 func (p *profiles) saw(phase string) {
-	if p.prefix == "" || p.taken || phase != sim.PhaseLive && phase != sim.PhaseAudit && phase != sim.PhaseClose {
+	if p.prefix == "" || phase == p.phase {
 		return
 	}
-	p.taken = true
-	runtime.GC()
-	p.err = errors.Join(p.moment("heap"), p.moment("goroutine"))
+	p.err = errors.Join(p.err, p.end())
+	if !p.taken && (phase == sim.PhaseLive || phase == sim.PhaseAudit || phase == sim.PhaseClose) {
+		p.taken = true
+		runtime.GC()
+		p.err = errors.Join(p.err, p.moment("heap"), p.moment("goroutine"))
+	}
+	p.err = errors.Join(p.err, p.begin(phase))
 }
 
 func (p *profiles) moment(name string) error {
@@ -52,10 +77,4 @@ func (p *profiles) moment(name string) error {
 	return errors.Join(pprof.Lookup(name).WriteTo(f, 0), f.Close())
 }
 
-func (p *profiles) close() error {
-	if p.cpu == nil {
-		return nil
-	}
-	pprof.StopCPUProfile()
-	return errors.Join(p.err, p.cpu.Close())
-}
+func (p *profiles) close() error { return errors.Join(p.err, p.end()) }
