@@ -44,8 +44,9 @@ func messageID(m *pb.Message) string {
 }
 
 func contentHash(topic string, content []byte) [sha256.Size]byte {
-	b := make([]byte, 0, len(topic)+len(content)+binary.MaxVarintLen64)
-	b = binary.AppendUvarint(b, uint64(len(topic)))
-	b = append(b, topic...)
-	return sha256.Sum256(append(b, content...))
+	h := sha256.New()
+	b := make([]byte, 0, binary.MaxVarintLen64+2*sha256.Size)
+	h.Write(append(binary.AppendUvarint(b, uint64(len(topic))), topic...))
+	h.Write(content)
+	return [sha256.Size]byte(h.Sum(b))
 }

@@ -166,8 +166,10 @@ type Access struct {
 	rules  []Rule
 	listed atomic.Pointer[Directory] // nil until there is a document
 
-	mu       sync.Mutex
-	admitted map[peer.ID]*Credential // under mu; at most AdmissionsMax
+	mu         sync.Mutex              // guards what follows
+	admitted   map[peer.ID]*Credential // at most AdmissionsMax
+	admissions uint64                  // how often admitted was changed
+	own        *ownRegion              // as it was looked up last; nil: never
 
 	refusals refusals
 }
@@ -202,6 +204,7 @@ func (a *Access) SetDocument(d *federation.Document) error {
 	for id, ad := range a.admitted {
 		if ad.Invitation.checkDocument(d) != nil {
 			delete(a.admitted, id)
+			a.admissions++
 		}
 	}
 	return nil
@@ -224,25 +227,8 @@ func (a *Access) Role(p peer.ID) Role {
 // role also says whether a stranger is one because its invitation ran out.
 func (a *Access) role(p peer.ID) (role Role, expired bool) {
 	raft, known := a.cfg.Raft()
-	if known {
-		if _, ok := raft.Voters[p]; ok {
-			return Voter, false
-		}
-		if _, ok := raft.NonVoters[p]; ok {
-			return Member, false
-		}
-	}
-	if l := a.listed.Load(); l != nil {
-		if lp, ok := l.roles[p]; ok {
-			switch {
-			case lp.region != a.cfg.Region:
-				return Foreign, false
-			case known:
-				return Member, false
-			default:
-				return Voter, false
-			}
-		}
+	if role := a.roleOf(p, a.listed.Load(), raft, known); role != Stranger {
+		return role, false
 	}
 	a.mu.Lock()
 	ad, ok := a.admitted[p]
@@ -333,37 +319,23 @@ func (a *Access) dialable(p peer.ID) []ma.Multiaddr {
 	return append(slices.Clone(listed), dialable(more)...)
 }
 
+// dialableTexts are those of dialable; they must not be changed.
+func (a *Access) dialableTexts(p peer.ID) []string {
+	var listed []string
+	if l := a.listed.Load(); l != nil {
+		listed = l.roles[p].texts
+	}
+	more := a.cfg.Foreign()[p].Addresses
+	if len(more) == 0 {
+		return listed
+	}
+	return append(slices.Clone(listed), texts(dialable(more))...)
+}
+
 // inDocument gives the addresses that the document lists for a peer.
 func (a *Access) inDocument(p peer.ID) []string {
 	if l := a.listed.Load(); l != nil {
 		return l.roles[p].addresses
 	}
 	return nil
-}
-
-// OwnRegion lists the peers that belong to the own region now and whom a node should
-// know: Raft's voters and non-voters, the document's voters, the admitted members.
-func (a *Access) OwnRegion() []peer.ID {
-	var listed []peer.ID
-	if l := a.listed.Load(); l != nil {
-		listed = l.voters[a.cfg.Region]
-	}
-	raft, _ := a.cfg.Raft()
-	now := time.Now()
-	a.mu.Lock()
-	ids := make([]peer.ID, 0, len(raft.Voters)+len(raft.NonVoters)+len(listed)+len(a.admitted))
-	for id, ad := range a.admitted {
-		if now.Before(ad.expires) {
-			ids = append(ids, id)
-		}
-	}
-	a.mu.Unlock()
-	ids = append(ids, listed...)
-	for _, more := range []map[peer.ID]struct{}{raft.Voters, raft.NonVoters} {
-		for id := range more {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
 }

@@ -25,8 +25,12 @@ func (b backoff) wait(failures int) time.Duration {
 		}
 		d *= 2
 	}
-	d = min(d, b.max)
-	return d*3/4 + rand.N(d/2+1) //nolint:gosec // spreads retries, guards no secret
+	return spread(min(d, b.max))
+}
+
+// spread gives a time give or take a quarter.
+func spread(d time.Duration) time.Duration {
+	return d*3/4 + rand.N(d/2+1) //nolint:gosec // spreads load, guards no secret
 }
 
 // clearDialBackoff makes libp2p try the peer's addresses again: its own backoff grows

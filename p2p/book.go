@@ -219,6 +219,19 @@ func (b *Book) heard(p peer.ID, addresses []string) (known bool) {
 	return ok
 }
 
+// toldAgain is [Book.Told] of addresses as they were told, if it would change nothing; else it says so and does nothing.
+func (b *Book) toldAgain(p peer.ID, addresses []string) (known bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.peers[p]
+	if len(addresses) == 0 || len(addresses) > len(e.texts) || !slices.Equal(addresses, e.texts[:len(addresses)]) {
+		return false
+	}
+	e.seen = time.Now()
+	b.peers[p] = e
+	return true
+}
+
 // Told puts addresses first that the peer itself gave, or at which it was reached.
 func (b *Book) Told(p peer.ID, addrs []ma.Multiaddr) (news bool) {
 	return b.merge(p, func(known []ma.Multiaddr) []ma.Multiaddr {

@@ -22,6 +22,7 @@ type listedPeer struct {
 	region    string
 	addresses []string
 	dialable  []ma.Multiaddr // of addresses
+	texts     []string       // of dialable
 }
 
 // NewDirectory reads a document, which must not be changed afterwards.
@@ -33,7 +34,8 @@ func NewDirectory(d *federation.Document) (*Directory, error) {
 			if err != nil {
 				return nil, fmt.Errorf("voter %q of region %q: %w", v.Name, r.Name, err)
 			}
-			l.roles[id] = listedPeer{region: r.Name, addresses: v.Addresses, dialable: dialable(v.Addresses)}
+			can := dialable(v.Addresses)
+			l.roles[id] = listedPeer{region: r.Name, addresses: v.Addresses, dialable: can, texts: texts(can)}
 			l.voters[r.Name] = append(l.voters[r.Name], id)
 		}
 		slices.Sort(l.voters[r.Name])

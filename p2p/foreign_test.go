@@ -235,7 +235,7 @@ func TestForeignAddressesAreLearned(t *testing.T) {
 	defer k.cancel()
 	other := idOf(t, fed.Nodes["b"][0])
 	learn := func(region string) int {
-		k.Learn([]PeerRecord{{ID: other.String(), Region: region, Addresses: []string{"/ip4/10.0.0.1/tcp/1"}}})
+		k.Learn([]PeerRecord{{ID: []byte(other), Region: region, Addresses: []string{"/ip4/10.0.0.1/tcp/1"}}})
 		return len(k.book.Addresses(other))
 	}
 	if n := learn("a"); n != 0 {

@@ -147,7 +147,7 @@ func FuzzReadMessage(f *testing.F) {
 
 func FuzzJoinMessages(f *testing.F) {
 	for _, m := range []any{joinRequest{Region: "a", Addresses: []string{"/ip4/1.2.3.4/tcp/1"}},
-		joinResponse{Region: "a", Role: "voter", Peers: []PeerRecord{{ID: "x", Addresses: []string{"y"}}}}, reply{Code: "busy"}} {
+		joinResponse{Region: "a", Role: "voter", Peers: []PeerRecord{{ID: []byte("x"), Addresses: []string{"y"}}}}, reply{Code: "busy"}} {
 		b, err := Marshal(m)
 		if err != nil {
 			f.Fatal(err)

@@ -268,6 +268,7 @@ func (a *Access) Admit(p peer.ID, text []byte) (*Credential, error) {
 	if known, ok := a.admitted[p]; ok {
 		if c.expires.After(known.expires) {
 			a.admitted[p] = c
+			a.admissions++
 		}
 		return c, nil
 	}
@@ -275,6 +276,7 @@ func (a *Access) Admit(p peer.ID, text []byte) (*Credential, error) {
 		for id, ad := range a.admitted {
 			if !now.Before(ad.expires) {
 				delete(a.admitted, id)
+				a.admissions++
 			}
 		}
 		if len(a.admitted) >= AdmissionsMax {
@@ -282,6 +284,7 @@ func (a *Access) Admit(p peer.ID, text []byte) (*Credential, error) {
 		}
 	}
 	a.admitted[p] = c
+	a.admissions++
 	return c, nil
 }
 
@@ -290,6 +293,7 @@ func (a *Access) Dismiss(p peer.ID) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.admitted, p)
+	a.admissions++
 }
 
 // Invited gives the invitation by which a peer is a member now, so that it can be

@@ -99,7 +99,7 @@ func TestJoinWithTheFirstPeersDown(t *testing.T) {
 			noLeaks(t)
 			fed := testfed.New(2, 3)
 			r := newRegion(t, "a", fed, listen)
-			r.keepers[0].Learn([]PeerRecord{{ID: r.hosts[1].ID().String(), Region: "a", Addresses: ownAddresses(r.hosts[1])}})
+			r.keepers[0].Learn([]PeerRecord{{ID: []byte(r.hosts[1].ID()), Region: "a", Addresses: ownAddresses(r.hosts[1])}})
 			var silent atomic.Int32
 			member := newHostWith(t, Config{Key: testfed.Key("member"), Listen: []string{onTCP, onQUIC}})
 			pin := fed.Document.Digest()
@@ -119,12 +119,12 @@ func TestJoinWithTheFirstPeersDown(t *testing.T) {
 			if joined.From != r.hosts[0].ID() || joined.Document.Digest() != pin || joined.Role != "member" {
 				t.Errorf("from %v, role %q", joined.From, joined.Role)
 			}
-			known := map[string]PeerRecord{}
+			known := map[peer.ID]PeerRecord{}
 			for _, p := range joined.Peers {
-				known[p.ID] = p
+				known[peer.ID(p.ID)] = p
 			}
 			for i := range 2 {
-				if p := known[r.hosts[i].ID().String()]; p.Role != "voter" || len(p.Addresses) == 0 {
+				if p := known[r.hosts[i].ID()]; p.Role != "voter" || len(p.Addresses) == 0 {
 					t.Errorf("voter %d was told as %+v", i+1, p)
 				}
 			}
@@ -227,7 +227,7 @@ func TestJoinByAPeerOfAnotherRegion(t *testing.T) {
 	}
 	// A listed voter of a asking b learns b's voters.
 	joined, err = Join(t.Context(), newHost(t, fed.Nodes["a"][0]), JoinConfig{Addresses: []string{multiaddr(r.hosts[0])}, Region: "a", Logger: quiet()})
-	if err != nil || joined.Role != "foreign" || len(joined.Peers) != 1 || joined.Peers[0].ID != r.hosts[0].ID().String() {
+	if err != nil || joined.Role != "foreign" || len(joined.Peers) != 1 || peer.ID(joined.Peers[0].ID) != r.hosts[0].ID() {
 		t.Errorf("%+v, %v", joined, err)
 	}
 }

@@ -46,7 +46,7 @@ type joinResponse struct {
 
 // PeerRecord is what one node tells another of a third.
 type PeerRecord struct {
-	ID         string   `cbor:"1,keyasint"`
+	ID         []byte   `cbor:"1,keyasint"` // a peer.ID's
 	Region     string   `cbor:"2,keyasint"`
 	Role       string   `cbor:"3,keyasint"` // a [Role]'s name
 	Addresses  []string `cbor:"4,keyasint,omitempty"`
@@ -92,8 +92,10 @@ func (j *joinServer) handle(_ context.Context, from peer.ID, request *joinReques
 	if !request.NoDocument {
 		response.Document = j.text(document)
 	}
-	if addrs := dialable(request.Addresses); role >= Foreign && len(addrs) > 0 && j.book.Told(from, addrs) {
-		j.learned(from)
+	if role >= Foreign && !j.book.toldAgain(from, request.Addresses) {
+		if addrs := dialable(request.Addresses); len(addrs) > 0 && j.book.Told(from, addrs) {
+			j.learned(from)
+		}
 	}
 	switch role {
 	case Member:
@@ -142,17 +144,15 @@ func (j *joinServer) text(document *federation.Document) []byte {
 // peers tells of this node itself, of the own region's nodes whose role is least or more,
 // voters first and so many members, and of those abroad, each where it is known how it can be reached.
 func (j *joinServer) peers(caller peer.ID, least Role, abroad []peer.ID, most int) []PeerRecord {
-	var voters, members []peer.ID
-	for _, id := range j.access.OwnRegion() {
-		switch role := j.access.Role(id); {
-		case id == caller || id == j.host.ID() || role < least:
-		case role == Voter:
-			voters = append(voters, id)
-		default:
-			members = append(members, id)
-		}
+	own := j.access.ownRegion()
+	others := func(ids []peer.ID) []peer.ID {
+		return slices.DeleteFunc(slices.Clone(ids), func(id peer.ID) bool { return id == caller || id == j.host.ID() })
 	}
-	members = some(members, caller, most)
+	voters := others(own.voters)
+	var members []peer.ID
+	if least <= Member {
+		members = some(others(own.members), caller, most)
+	}
 	records := make([]PeerRecord, 0, min(1+len(voters)+len(members)+len(abroad), JoinPeersMax))
 	size := 0
 	add := func(r PeerRecord) {
@@ -186,17 +186,17 @@ func some(members []peer.ID, caller peer.ID, most int) []peer.ID {
 }
 
 func (j *joinServer) self() PeerRecord {
-	return PeerRecord{ID: j.host.ID().String(), Region: j.access.Region(), Role: j.access.Role(j.host.ID()).String(), Addresses: ownAddresses(j.host)}
+	return PeerRecord{ID: []byte(j.host.ID()), Region: j.access.Region(), Role: j.access.Role(j.host.ID()).String(), Addresses: ownAddresses(j.host)}
 }
 
 func (j *joinServer) record(id peer.ID) PeerRecord {
 	addresses := j.book.told(id)
-	for _, a := range texts(j.access.dialable(id)) {
+	for _, a := range j.access.dialableTexts(id) {
 		if len(addresses) < AddressesMax && !slices.Contains(addresses, a) {
 			addresses = append(slices.Clip(addresses), a)
 		}
 	}
-	r := PeerRecord{ID: id.String(), Region: j.access.RegionOf(id), Role: j.access.Role(id).String(), Addresses: addresses}
+	r := PeerRecord{ID: []byte(id), Region: j.access.RegionOf(id), Role: j.access.Role(id).String(), Addresses: addresses}
 	if inv, ok := j.access.Invited(id); ok {
 		r.Invitation = inv.Canonical()
 	}
@@ -217,5 +217,11 @@ func ownAddresses(h host.Host) []string {
 		}
 	}
 	slices.SortStableFunc(addrs, func(x, y ma.Multiaddr) int { return reach(x) - reach(y) })
-	return texts(dialable(texts(addrs)))
+	var own []ma.Multiaddr
+	for _, a := range addrs {
+		if len(own) < AddressesMax {
+			own = appendDialable(own, a)
+		}
+	}
+	return texts(own)
 }

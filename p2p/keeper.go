@@ -40,7 +40,7 @@ type KeeperConfig struct {
 	StandsBy func() bool
 
 	TickEvery     time.Duration // how often it looks at most what is to be done, unless something happens; 1 s
-	ExchangeEvery time.Duration // between peer exchanges with one connected node drawn at random; 30 s, up to 4 min while they bring nothing
+	ExchangeEvery time.Duration // between peer exchanges with one connected node drawn at random; 30 s, up to 4 min while they bring nothing, give or take a quarter
 	PingEvery     time.Duration // 30 s
 	PingTimeout   time.Duration // 5 s
 	SaveEvery     time.Duration // least between two writings of the address book, where it changed; 1 s
@@ -197,11 +197,14 @@ func (k *Keeper) Learn(records []PeerRecord) {
 		if i == JoinPeersMax {
 			break
 		}
-		id, err := peer.Decode(r.ID)
+		id, err := peer.IDFromBytes(r.ID)
 		if err != nil || id == k.net.self() {
 			continue
 		}
 		if len(r.Invitation) > 0 && r.Region == k.access.Region() {
+			if k.spares(id) {
+				continue // before its signature costs anything
+			}
 			if inv, err := k.access.Admit(id, r.Invitation); err == nil {
 				k.book.Invited(id, inv.Canonical())
 			}
@@ -286,7 +289,7 @@ func (k *Keeper) run() {
 			k.cfg.Logger.Debug("remembered invitation no longer holds", "peer", id, "error", err)
 		}
 	}
-	exchange := time.NewTimer(k.cfg.ExchangeEvery)
+	exchange := time.NewTimer(spread(k.cfg.ExchangeEvery)) // nodes that start together must not ask together for ever
 	defer exchange.Stop()
 	var saved, asked time.Time
 	idle := 0 // exchanges in a row that brought nothing
@@ -319,7 +322,7 @@ func (k *Keeper) run() {
 			if idle = min(idle+1, exchangeIdleMax); k.news.Swap(false) {
 				idle = 0
 			}
-			exchange.Reset(k.cfg.ExchangeEvery << idle)
+			exchange.Reset(spread(k.cfg.ExchangeEvery << idle))
 		}
 		if tick.Stop(); k.ctx.Err() != nil {
 			return
@@ -453,7 +456,9 @@ func (k *Keeper) greet(p peer.ID) func(*keptPeer) {
 	err := k.exchange(p)
 	return func(kp *keptPeer) {
 		if err == nil {
-			kp.greeted, kp.since, kp.greetFails, kp.failures, kp.next, kp.muteFor = true, time.Now(), 0, 0, time.Time{}, ""
+			now := time.Now()
+			kp.greeted, kp.since, kp.greetFails, kp.failures, kp.next, kp.muteFor = true, now, 0, 0, time.Time{}, ""
+			kp.pinged = now.Add(-rand.N(k.cfg.PingEvery/2 + 1)) //nolint:gosec // it lives; and spreads load
 			return
 		}
 		kp.greetFails++

@@ -33,7 +33,7 @@ func TestKeepersFindEachOtherByOneAddress(t *testing.T) {
 			r := &regionKit{fed: fed}
 			for i, key := range fed.Nodes["a"] {
 				h := newHost(t, key, listen)
-				cfg := KeeperConfig{}
+				cfg := KeeperConfig{PingEvery: time.Second}
 				if i > 0 {
 					cfg.Bootstrap = []string{multiaddr(r.hosts[0])}
 				}
@@ -147,21 +147,21 @@ func TestKeeperPassesOverHearsayAboutStrangers(t *testing.T) {
 	k := newKeeperFor(t, a, newAccess(t, "a", fed.Document), KeeperConfig{})
 	where := []string{"/ip4/127.0.0.1/tcp/1"}
 	node := testfed.Key("node")
-	id := idOf(t, node).String()
+	id := idOf(t, node)
 	for name, r := range map[string]PeerRecord{
-		"a stranger that is called a voter": {ID: id, Region: "a", Role: "voter", Addresses: where},
-		"a forged invitation":               {ID: id, Region: "a", Role: "member", Addresses: where, Invitation: invite(t, fed, "b", node)},
-		"another's invitation":              {ID: id, Region: "a", Role: "member", Addresses: where, Invitation: invite(t, fed, "a", testfed.Key("else"))},
-		"another region's voter as our own": {ID: idOf(t, fed.Nodes["b"][0]).String(), Region: "a", Role: "voter", Addresses: where},
-		"itself":                            {ID: a.ID().String(), Region: "a", Role: "voter", Addresses: where},
-		"no identity":                       {ID: "x", Region: "a", Role: "voter", Addresses: where},
+		"a stranger that is called a voter": {ID: []byte(id), Region: "a", Role: "voter", Addresses: where},
+		"a forged invitation":               {ID: []byte(id), Region: "a", Role: "member", Addresses: where, Invitation: invite(t, fed, "b", node)},
+		"another's invitation":              {ID: []byte(id), Region: "a", Role: "member", Addresses: where, Invitation: invite(t, fed, "a", testfed.Key("else"))},
+		"another region's voter as our own": {ID: []byte(idOf(t, fed.Nodes["b"][0])), Region: "a", Role: "voter", Addresses: where},
+		"itself":                            {ID: []byte(a.ID()), Region: "a", Role: "voter", Addresses: where},
+		"no identity":                       {ID: []byte("x"), Region: "a", Role: "voter", Addresses: where},
 	} {
 		k.Learn([]PeerRecord{r})
 		if got := k.Book().Peers(); len(got) != 0 {
 			t.Errorf("%s was remembered", name)
 		}
 	}
-	k.Learn([]PeerRecord{{ID: id, Region: "a", Role: "member", Addresses: where, Invitation: invite(t, fed, "a", node)}})
+	k.Learn([]PeerRecord{{ID: []byte(id), Region: "a", Role: "member", Addresses: where, Invitation: invite(t, fed, "a", node)}})
 	if got := k.Book().Peers(); len(got) != 1 {
 		t.Error("a member with its invitation was not remembered")
 	}
@@ -200,7 +200,7 @@ func TestJoinAnswerIsBounded(t *testing.T) {
 	if len(b) > JoinPeersBytesMax+len(response.Document)+1024 || len(b) > JoinResponseBytesMax {
 		t.Errorf("answer of %d bytes, document of %d", len(b), len(response.Document))
 	}
-	if response.Peers[0].ID != h.ID().String() || slices.ContainsFunc(response.Peers, func(r PeerRecord) bool { return r.ID == caller.String() }) {
+	if peer.ID(response.Peers[0].ID) != h.ID() || slices.ContainsFunc(response.Peers, func(r PeerRecord) bool { return peer.ID(r.ID) == caller }) {
 		t.Error("the answerer must come first, the caller not at all")
 	}
 	response, err = j.handle(t.Context(), member, &joinRequest{Region: "a"})
@@ -342,7 +342,7 @@ func TestKeeperBacksOffInVirtualTime(t *testing.T) {
 			t.Errorf("the last pause is %v, want 30 s give or take a quarter, and until the keeper looks", last)
 		}
 		// News of it are tried at once.
-		k.Learn([]PeerRecord{{ID: other.String(), Region: "a", Addresses: []string{"/ip4/10.0.0.1/tcp/1"}}})
+		k.Learn([]PeerRecord{{ID: []byte(other), Region: "a", Addresses: []string{"/ip4/10.0.0.1/tcp/1"}}})
 		synctest.Wait()
 		if n := len(w.dialled(other)); n != len(dials)+1 {
 			t.Errorf("%d dials after news, want %d", n, len(dials)+1)
@@ -471,6 +471,46 @@ func TestKeeperTargets(t *testing.T) {
 	defer k.cancel()
 	if got := fmt.Sprint(k.addresses(idOf(t, fed.Nodes["a"][1]))); got != "[/ip4/10.9.9.9/tcp/1]" {
 		t.Errorf("addresses by the document: %s", got)
+	}
+}
+
+// TestAMemberIsNotToldWhatItWouldForget holds that what a crowded member passes over unseen is
+// exactly what it would forget, whoever it is.
+func TestAMemberIsNotToldWhatItWouldForget(t *testing.T) {
+	const crowd = 100
+	fed := testfed.New(1, 3)
+	ids := map[peer.ID][]byte{}
+	for i := range crowd {
+		key := testfed.Key(fmt.Sprint("member-", i))
+		ids[idOf(t, key)] = invite(t, fed, "a", key)
+	}
+	for self := range ids {
+		a := newAccess(t, "a", fed.Document)
+		k := newKeeper(a, KeeperConfig{Logger: quiet()}.withDefaults(), newWire(self))
+		tell := func() {
+			var records []PeerRecord
+			for id, invitation := range ids {
+				records = append(records, PeerRecord{ID: []byte(id), Region: "a", Role: "member", Addresses: []string{"/ip4/10.0.0.1/tcp/1"}, Invitation: invitation})
+			}
+			k.Learn(records)
+		}
+		tell()
+		k.wanted(time.Now())
+		kept := k.book.Peers()
+		if len(kept) != membersRemembered {
+			t.Fatalf("%d members are remembered, want %d", len(kept), membersRemembered)
+		}
+		for id := range ids {
+			if spared := k.spares(id); id != self && spared == slices.Contains(kept, id) {
+				t.Errorf("a member that is remembered, or is not, is passed over: %v", spared)
+			}
+		}
+		before := a.admissions
+		tell()
+		if now := k.book.Peers(); !slices.Equal(now, kept) || a.admissions != before {
+			t.Errorf("told again of all, it remembers %d and has changed its mind %d times", len(now), a.admissions-before)
+		}
+		k.cancel()
 	}
 }
 

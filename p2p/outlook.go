@@ -31,6 +31,12 @@ type outlook struct {
 	voters  []peer.ID // of the own region but this node, in the order in which it turns to them
 	members []peer.ID // that are wanted
 	foreign [][]peer.ID
+
+	// Of a member that remembers as many members as it may: the last of those near it in the
+	// order of IDs, and the weight of the least of the others.
+	crowded bool
+	near    peer.ID
+	least   uint64
 }
 
 // outlook gives what holds now, worked out anew if it is old or something was learned since.
@@ -43,7 +49,7 @@ func (k *Keeper) outlookAt(now time.Time) *outlook {
 	own := k.ownVoters()
 	self := k.net.self()
 	o := &outlook{at: now, votes: slices.Contains(own, self), stands: stands}
-	members := k.members(o.votes)
+	members := k.members(o)
 	o.members = ring(self, members)
 	o.voters = byHash(self, slices.DeleteFunc(slices.Clone(own), func(p peer.ID) bool { return p == self }))
 	if o.votes && k.cfg.ForeignPerRegion > -1 {
@@ -60,27 +66,28 @@ func (k *Keeper) outlookAt(now time.Time) *outlook {
 	return o
 }
 
-// ownVoters are the voters of the own region, sorted.
-func (k *Keeper) ownVoters() []peer.ID {
-	return slices.DeleteFunc(k.access.OwnRegion(), func(p peer.ID) bool { return k.access.Role(p) != Voter })
-}
+// ownVoters are the voters of the own region, sorted. They must not be changed.
+func (k *Keeper) ownVoters() []peer.ID { return k.access.ownRegion().voters }
 
 // members are those of the region that can be reached, sorted. A member remembers only so many:
 // those that follow it and as good as random others, for its region may be large, and the voters know all.
-func (k *Keeper) members(votes bool) []peer.ID {
+func (k *Keeper) members(o *outlook) []peer.ID {
 	self := k.net.self()
 	var members []peer.ID
-	for _, id := range k.access.OwnRegion() {
-		if id != self && k.access.Role(id) == Member && (len(k.book.told(id)) > 0 || len(k.bootstrap[id]) > 0 || len(k.access.dialable(id)) > 0) {
+	for _, id := range k.access.ownRegion().members {
+		if id != self && (len(k.book.told(id)) > 0 || len(k.bootstrap[id]) > 0 || len(k.access.dialable(id)) > 0) {
 			members = append(members, id)
 		}
 	}
-	if votes || len(members) <= membersRemembered {
+	if o.votes || len(members) < membersRemembered {
 		return members
 	}
 	from, _ := slices.BinarySearch(members, self)
 	turned := slices.Concat(members[from:], members[:from])
-	for _, id := range byHash(self, turned[membersNear:])[membersRemembered-membersNear:] {
+	others := byHash(self, turned[membersNear:])
+	const kept = membersRemembered - membersNear
+	o.crowded, o.near, o.least = true, turned[membersNear-1], weight(self, others[kept-1])
+	for _, id := range others[kept:] {
 		if _, invited := k.access.Invited(id); invited && !k.net.connected(id) {
 			k.access.Dismiss(id)
 			k.book.Forget(id)
@@ -88,6 +95,22 @@ func (k *Keeper) members(votes bool) []peer.ID {
 		}
 	}
 	return members
+}
+
+// spares says whether this node would forget again a member that it is told of.
+func (k *Keeper) spares(id peer.ID) bool {
+	k.mu.Lock()
+	o := k.seen
+	k.mu.Unlock()
+	if o == nil || !o.crowded || k.net.connected(id) {
+		return false
+	}
+	self := k.net.self()
+	near := self < id && id <= o.near
+	if o.near < self { // beyond the last in the order begins the first
+		near = self < id || id <= o.near
+	}
+	return !near && weight(self, id) > o.least
 }
 
 // ring gives the members that a node holds connections to: the one that follows it in the order
@@ -108,14 +131,18 @@ func ring(self peer.ID, members []peer.ID) []peer.ID {
 func byHash[T ~string](self peer.ID, ids []T) []T {
 	weights := make(map[T]uint64, len(ids))
 	for _, p := range ids {
-		h := fnv.New64a()
-		_, _ = h.Write([]byte(p))
-		_, _ = h.Write([]byte(self))
-		x := h.Sum64() // of which the last bytes move the high bits little
-		weights[p] = (x ^ x>>33) * 0xff51afd7ed558ccd
+		weights[p] = weight(self, p)
 	}
 	slices.SortStableFunc(ids, func(x, y T) int { return cmp.Compare(weights[x], weights[y]) })
 	return ids
+}
+
+func weight[T ~string](self peer.ID, id T) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(id))
+	_, _ = h.Write([]byte(self))
+	x := h.Sum64() // of which the last bytes move the high bits little
+	return (x ^ x>>33) * 0xff51afd7ed558ccd
 }
 
 // ranked orders another region's voters as this node turns to them. The voters of two regions are

@@ -81,19 +81,26 @@ func (k *Keeper) Region() []peer.ID {
 	}
 	var up, down, members []peer.ID
 	pending, starting := false, false
-	for _, id := range k.access.OwnRegion() {
-		kp, role, connected := k.peers[id], k.access.Role(id), k.net.connected(id)
-		young := kp != nil && !kp.greeted && kp.greetFails == 0 && kp.failures == 0
-		switch {
+	own := k.access.ownRegion()
+	young := func(kp *keptPeer) bool { return kp != nil && !kp.greeted && kp.greetFails == 0 && kp.failures == 0 }
+	for _, id := range own.voters {
+		switch kp := k.peers[id]; {
 		case id == self:
-		case young && (role == Voter || connected):
+		case young(kp):
 			pending = true
-		case role == Voter && connected:
+		case k.net.connected(id):
 			up = append(up, id)
 			starting = starting || kp != nil && kp.greeted && time.Since(kp.since) < startsFor
-		case role == Voter:
+		default:
 			down = append(down, id)
-		case connected:
+		}
+	}
+	for _, id := range own.members {
+		switch {
+		case id == self || !k.net.connected(id):
+		case young(k.peers[id]):
+			pending = true
+		default:
 			members = append(members, id)
 		}
 	}

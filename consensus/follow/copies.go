@@ -161,7 +161,7 @@ type Copies struct {
 	turned chan struct{} // attend has changed; holds at most one
 
 	mu     sync.Mutex
-	byCopy map[string][]fsm.Voter // under mu: the voters that each copy's ledger names
+	byCopy map[string]map[peer.ID]p2p.ForeignVoter // under mu: the voters that each copy's ledger names
 }
 
 // NewCopies begins to follow. It returns at once; copies are opened meanwhile.
@@ -172,7 +172,7 @@ func NewCopies(cfg CopiesConfig) (*Copies, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Copies{cfg: cfg, copies: make(map[string]*Copy), opens: make(chan struct{}, opensMax), cancel: cancel, turned: make(chan struct{}, 1),
-		byCopy: make(map[string][]fsm.Voter)}
+		byCopy: make(map[string]map[peer.ID]p2p.ForeignVoter)}
 	s.attend.Store(!cfg.Standby)
 	s.voters.Store(&map[peer.ID]p2p.ForeignVoter{})
 	for _, r := range cfg.Regions {
@@ -219,13 +219,19 @@ func (s *Copies) Close() error {
 func (s *Copies) setVoters(region string, voters []fsm.Voter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.byCopy[region] = voters
+	named := make(map[peer.ID]p2p.ForeignVoter, len(voters))
+	for _, v := range voters {
+		if id, err := p2p.PeerID(v.NodeKey); err == nil { // its region checked it
+			named[id] = p2p.ForeignVoter{Region: region, Addresses: v.Addresses}
+		}
+	}
+	s.byCopy[region] = named
 	all := make(map[peer.ID]p2p.ForeignVoter)
 	for _, r := range s.cfg.Regions {
-		for id, v := range s.named(r) {
+		for id, v := range s.byCopy[r] {
 			// A key that another region names already stays that one's: nobody takes a voter away by naming it too.
 			if was, known := (*s.voters.Load())[id]; known && was.Region != r {
-				if _, still := s.named(was.Region)[id]; still {
+				if _, still := s.byCopy[was.Region][id]; still {
 					continue
 				}
 			}
@@ -233,17 +239,6 @@ func (s *Copies) setVoters(region string, voters []fsm.Voter) {
 		}
 	}
 	s.voters.Store(&all)
-}
-
-// named are the voters that a region's ledger names. Called under mu.
-func (s *Copies) named(region string) map[peer.ID]p2p.ForeignVoter {
-	named := make(map[peer.ID]p2p.ForeignVoter, len(s.byCopy[region]))
-	for _, v := range s.byCopy[region] {
-		if id, err := p2p.PeerID(v.NodeKey); err == nil { // its region checked it
-			named[id] = p2p.ForeignVoter{Region: region, Addresses: v.Addresses}
-		}
-	}
-	return named
 }
 
 // Source lends the copy of a region to a [Server], so that fellow voters can be brought up from it.
