@@ -73,13 +73,18 @@ func randomFaults(t *testing.T, seed uint64) {
 	}
 	for round := range 30 {
 		<-time.After(time.Duration(rng.IntN(1500)) * time.Millisecond)
-		if round%10 == 9 { // whatever the dice say
+		switch round % 10 { // whatever the dice say
+		case 4:
+			c.recover()
+			c.net.isolate(c.leader(15*time.Second).id, c.ids, true)
+			y.cuts++
+		case 9:
 			c.recover()
 			c.crash(c.leader(15 * time.Second))
 			y.crashes++
-			continue
+		default:
+			c.fault(rng, y)
 		}
-		c.fault(rng, y)
 	}
 	c.recover()
 	c.leader(15 * time.Second)
