@@ -167,6 +167,9 @@ func (l *raftLog) StoreLogs(logs []*raft.Log) error {
 	return l.InmemStore.StoreLogs(logs)
 }
 
+// WritesFirst implements [region.WritesFirst]: a liar alters what it appends before it is sent.
+func (l *raftLog) WritesFirst() bool { return l.node.lies.Load() != nil }
+
 // DeleteRange implements [raft.LogStore].
 func (l *raftLog) DeleteRange(first, last uint64) error {
 	if err := l.mount.check(); err != nil {

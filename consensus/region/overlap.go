@@ -25,6 +25,9 @@ type overlap struct {
 	under atomic.Pointer[write]
 }
 
+// WritesFirst is a [LogBacking] that says whether entries must be in it before they are sent.
+type WritesFirst interface{ WritesFirst() bool }
+
 // write is one that goes on while Raft does. One that failed stays: nothing gets on the disk after it.
 type write struct {
 	from uint64        // first index

@@ -194,6 +194,9 @@ func (r *Region) mayOverlap() bool {
 	if r.cfg.Transport != nil || !r.IsLeader() { // only our own transport holds answers back
 		return false
 	}
+	if s, ok := r.logs.watched.backing.(WritesFirst); ok && s.WritesFirst() {
+		return false
+	}
 	voters := 0
 	for _, s := range r.Configuration().Servers {
 		if s.Suffrage == raft.Voter {
