@@ -40,6 +40,7 @@ func TestFailures(t *testing.T) {
 			return strings.HasSuffix(op.Path, ".log") && (op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpReuseForWrite)
 		}},
 		{"table cannot be written", written(".sst")},
+		{"large values cannot be written", written(".blob")},
 		{"manifest cannot be written", written("MANIFEST")},
 		{"nothing can be written", written("")},
 	} {

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -40,6 +41,13 @@ const (
 	// tableBytesMax keeps the filter of a table of small records, one block of 1.25 bytes a key, near 1 MiB: a Get reads
 	// the filters of the last level too, and they must not push each other out of the cache.
 	tableBytesMin, tableBytesMax = 2 << 20, 32 << 20
+	// Values of apartBytesMin and more are kept apart from the tables, in blob files that compaction leaves alone: the entries of the
+	// ledger are half of what is written, and are never written again. apartDepthMax is how many overlapping blob files one table
+	// may refer to, which bounds what a scan jumps about. A blob file of which apartGarbageMax is garbage is written anew once it is apartAgeMin old.
+	apartBytesMin   = 512
+	apartDepthMax   = 10
+	apartGarbageMax = 0.2
+	apartAgeMin     = 5 * time.Minute
 	// recordOverheadBytes is what a write takes in a batch besides key and value, at most: kind and two lengths.
 	recordOverheadBytes = 1 + 2*5
 	// walBytesPerSync lets the kernel write the log out in the background, so that a Sync finds little left.
@@ -113,6 +121,10 @@ func (o Options) pebbleOptions(dir string, h *health) *pebble.Options {
 	}
 	if o.FS == vfs.Default {
 		p.WithFSDefaults()
+	}
+	p.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
+		return pebble.ValueSeparationPolicy{Enabled: true, MinimumSize: apartBytesMin, MaxBlobReferenceDepth: apartDepthMax,
+			RewriteMinimumAge: apartAgeMin, TargetGarbageRatio: apartGarbageMax}
 	}
 	for i := range p.Levels {
 		p.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBitsPerKey)
