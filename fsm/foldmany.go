@@ -21,19 +21,10 @@ func (m *Machine) updateTree(changes []prefixtree.Change) (root [32]byte, err er
 	if err != nil {
 		return root, err
 	}
-	nodes := store.NewTxn(seeker{it})
-	root, err = prefixtree.Update(nodes, changes)
-	if err := errors.Join(err, it.Close()); err != nil {
-		return root, err
-	}
-	for _, w := range nodes.Writes() {
-		if w.Delete {
-			m.txn.Delete(w.Key)
-		} else {
-			m.txn.Set(w.Key, w.Value)
-		}
-	}
-	return root, nil
+	m.hot.st = seeker{it}
+	root, err = prefixtree.Update(m.txn, changes)
+	m.hot.st = m.st
+	return root, errors.Join(err, it.Close())
 }
 
 // seeker gets by moving one iterator. Where the keys asked for lie near each other, as those of a subtree do, that costs a fraction
