@@ -362,11 +362,11 @@ func (m *Machine) fold() ([32]byte, error) {
 	if err := m.writeMoved(); err != nil {
 		return [32]byte{}, err
 	}
-	for _, w := range m.txn.Writes() {
+	m.txn.Each(func(w *store.Write) {
 		if w.Key[0] == keyState {
 			m.pending[string(w.Key)] = struct{}{}
 		}
-	}
+	})
 	keys := make([]string, 0, len(m.pending))
 	for k := range m.pending { //detlint:allow maprange the keys are sorted below
 		keys = append(keys, k)

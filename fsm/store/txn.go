@@ -2,21 +2,12 @@ package store
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"slices"
 )
 
-const (
-	// A Txn takes from the heap arenaFirstBytes for the keys and values it holds, and then twice as much each
-	// time, up to arenaChunkBytes. A store in memory keeps what was taken.
-	arenaFirstBytes = 2 << 10
-	arenaChunkBytes = 32 << 10
-	// txnKeepWrites is the size up to which Reset keeps what a Txn holds its writes in: clearing it costs what it once held.
-	txnKeepWrites = 16 << 10
-	// txnScanMax is up to how many writes are looked through for a key, which then costs less than an index.
-	txnScanMax = 12
-)
+// txnScanMax is up to how many writes are looked through for a key, which then costs less than an index.
+const txnScanMax = 12
 
 // Txn is a scratch copy of a state: an overlay of writes over a Getter, which may be another Txn. Reads see the overlay's own
 // writes first. Nothing reaches a store before someone commits Writes. One goroutine at a time, and a parent is not written
@@ -25,10 +16,11 @@ const (
 // A Txn is made to be reused: Merge and Reset leave it empty and ready.
 type Txn struct {
 	base   Getter
-	parent *Txn           // set for a child; then base == parent
-	writes []Write        // the last of each key. Their bytes are never changed, so a parent can take them over as they are.
-	index  map[string]int // of writes by key, once there are more than txnScanMax
+	parent *Txn    // set for a child; then base == parent
+	writes []Write // the last of each key. Their bytes are never changed, so a parent can take them over as they are.
+	index  index   // of writes by key, once there are more than txnScanMax
 	arena  *arena
+	order  order
 }
 
 // NewTxn returns an empty overlay over base.
@@ -56,10 +48,7 @@ func (t *Txn) Get(key []byte) ([]byte, error) {
 // find is where t's own write of a key is, -1 if there is none.
 func (t *Txn) find(key []byte) int {
 	if len(t.writes) > txnScanMax {
-		if i, ok := t.index[string(key)]; ok {
-			return i
-		}
-		return -1
+		return t.index.find(t.writes, key)
 	}
 	for i := range t.writes {
 		if bytes.Equal(t.writes[i].Key, key) {
@@ -88,14 +77,19 @@ func (t *Txn) add(w Write) {
 	t.writes = append(t.writes, w)
 	switch n := len(t.writes); {
 	case n > txnScanMax+1:
-		t.index[string(w.Key)] = n - 1
+		t.index.add(t.writes)
 	case n == txnScanMax+1:
-		if t.index == nil {
-			t.index = make(map[string]int)
-		}
+		t.index.reset()
 		for i := range t.writes {
-			t.index[string(t.writes[i].Key)] = i
+			t.index.add(t.writes[:i+1])
 		}
+	}
+}
+
+// Each visits what t itself has written, in the order in which its keys were first written. visit must not write.
+func (t *Txn) Each(visit func(*Write)) {
+	for i := range t.writes {
+		visit(&t.writes[i])
 	}
 }
 
@@ -119,71 +113,28 @@ func (t *Txn) Merge() {
 }
 
 // Writes returns what t itself has written, sorted by key: the same set of last writes gives the same list, whatever the
-// order they were made in. The slices must not be changed; they stay valid.
-func (t *Txn) Writes() []Write {
-	// Numbers are quicker to compare and to move than keys are; few keys share their first eight bytes with many others.
-	type ranked struct {
-		head uint64
-		at   int
-	}
-	order := make([]ranked, len(t.writes))
-	for i := range t.writes {
-		order[i] = ranked{headOf(t.writes[i].Key), i}
-	}
-	slices.SortFunc(order, func(a, b ranked) int {
-		if a.head != b.head {
-			return cmp.Compare(a.head, b.head)
-		}
-		return bytes.Compare(t.writes[a.at].Key, t.writes[b.at].Key)
-	})
-	writes := make([]Write, len(order))
-	for i, r := range order {
-		writes[i] = t.writes[r.at]
-	}
-	return writes
-}
+// order they were made in. It must not be changed, but may be appended to, and is valid until the next Writes of t and
+// until the outermost Txn is reset.
+func (t *Txn) Writes() []Write { return t.order.sorted(t.writes) }
 
-// headOf is the first eight bytes of a key as a number that orders as the key does, as far as they go.
-func headOf(key []byte) (head uint64) {
-	for i := range min(len(key), 8) {
-		head |= uint64(key[i]) << (56 - 8*i)
-	}
-	return head
-}
-
-// Reset forgets all writes of t.
+// Reset forgets all writes of t. Where t is the outermost Txn, its children must be empty, and what Writes and Each gave is used again.
 func (t *Txn) Reset() {
-	if len(t.writes) > txnKeepWrites {
-		t.writes, t.index = nil, nil
-		return
-	}
-	if len(t.writes) > txnScanMax {
-		clear(t.index)
-	}
+	used := len(t.writes)
 	clear(t.writes)
-	t.writes = t.writes[:0]
+	if t.writes = t.writes[:0]; cap(t.writes) > keep(used) {
+		t.writes = nil
+	}
+	if t.parent == nil {
+		t.arena.reset()
+		t.order.reset(used)
+	}
 }
 
-// arena hands out small copies from larger pieces, to spare the heap. Nothing handed out is ever used again, so its slices
-// outlive any Reset.
-type arena struct {
-	free []byte
-	last int // bytes taken at the last time
-}
+// keep is how much of what held so much is kept for the next time: a Txn that was large once gives back what it no longer needs,
+// and one that is large each time keeps what it has.
+func keep(used int) int { return max(txnKeepMin, 8*used) }
 
-func (a *arena) copy(value []byte) []byte {
-	if len(value) > arenaChunkBytes/8 {
-		return append(make([]byte, 0, len(value)), value...)
-	}
-	if len(value) > len(a.free) {
-		a.last = max(min(2*a.last, arenaChunkBytes), arenaFirstBytes, len(value))
-		a.free = make([]byte, a.last)
-	}
-	n := copy(a.free, value)
-	out := a.free[:n:n]
-	a.free = a.free[n:]
-	return out
-}
+const txnKeepMin = 64
 
 // Scan visits the keys lower ≤ key < upper in order, as t sees them; base is the reader under the outermost Txn. It ends with
 // the first error of visit, which must not write in that range nor keep what it is given.

@@ -124,20 +124,61 @@ func checkLayer(t *rapid.T, l *layer) {
 	}
 }
 
+// TestTxnKeepsWhatItHandedOut: until the outermost Txn is reset, no later write shows in what was handed out.
 func TestTxnKeepsWhatItHandedOut(t *testing.T) {
 	txn := store.NewTxn(store.NewMemory())
-	txn.Set([]byte("a"), []byte("first"))
-	writes := txn.Writes()
-	for i := range 10_000 {
+	child := txn.Child()
+	for range 3 {
+		txn.Set([]byte("a"), []byte("first"))
+		writes := slices.Clone(txn.Writes())
+		for i := range 10_000 {
+			child.Set([]byte("a"), fmt.Appendf(nil, "value %d", i))
+			child.Set(fmt.Appendf(nil, "b%d", i), make([]byte, 100))
+			if i%2 == 0 {
+				child.Reset()
+			} else {
+				child.Merge()
+			}
+		}
+		if string(writes[0].Value) != "first" {
+			t.Fatalf("a write changed to %q", writes[0].Value)
+		}
+		_ = append(writes[0].Value, "overrun"...)
+		if got, _ := txn.Get([]byte("a")); string(got) != "value 9999" || txn.Len() != 5001 {
+			t.Fatalf("a value is %q after another was appended to, of %d", got, txn.Len())
+		}
 		txn.Reset()
-		txn.Set([]byte("a"), fmt.Appendf(nil, "value %d", i))
+		if got, err := txn.Get([]byte("a")); !errors.Is(err, store.ErrNotFound) || txn.Len() != 0 || len(txn.Writes()) != 0 {
+			t.Fatalf("after Reset: %q, %v", got, err)
+		}
 	}
-	if string(writes[0].Value) != "first" {
-		t.Fatalf("a write changed to %q after Reset", writes[0].Value)
-	}
-	writes[0].Value = append(writes[0].Value, "overrun"...)
-	if got, _ := txn.Get([]byte("a")); string(got) != "value 9999" {
-		t.Fatalf("a value is %q after another was appended to", got)
+}
+
+// TestTxnOrder holds the order of Writes against bytes.Compare, for keys that agree in much or end where others go on with zeros,
+// and for Txns that were large before and small again.
+func TestTxnOrder(t *testing.T) {
+	longest := 0
+	rapid.Check(t, func(t *rapid.T) {
+		txn := store.NewTxn(store.NewMemory())
+		for range rapid.IntRange(1, 4).Draw(t, "rounds") {
+			keys := map[string]bool{}
+			for range rapid.SampledFrom([]int{0, 1, 12, 13, 14, 300}).Draw(t, "keys") {
+				k := rapid.SampledFrom([]string{"", "S", "Ssession/", "Ssession/0123456789abcdef", "T\x00", "\xff"}).Draw(t, "start") +
+					rapid.StringMatching(`[\x00a]{0,20}`).Draw(t, "rest")
+				keys[k] = true
+				txn.Set([]byte(k), nil)
+			}
+			want := slices.Sorted(maps.Keys(keys))
+			got := txn.Writes()
+			longest = max(longest, len(got))
+			if !slices.EqualFunc(got, want, func(w store.Write, k string) bool { return string(w.Key) == k }) {
+				t.Fatalf("%d writes out of order, or not those of %q", len(got), want)
+			}
+			txn.Reset()
+		}
+	})
+	if longest < 100 {
+		t.Fatalf("the longest list had %d writes", longest)
 	}
 }
 
