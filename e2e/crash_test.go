@@ -122,12 +122,12 @@ func TestAllAreKilledAndStartAgain(t *testing.T) {
 	allAreKilled(t)
 }
 
-// The same with Raft's log in raft-wal.
-func TestAllAreKilledWithTheLogInWAL(t *testing.T) {
+// The same with Raft's log in bolt.
+func TestAllAreKilledWithTheLogInBolt(t *testing.T) {
 	t.Parallel()
-	r := allAreKilled(t, "--log-store", string(region.LogInWAL))
+	r := allAreKilled(t, "--log-store", string(region.LogInBolt))
 	for _, v := range r.Voters {
-		if !exists(filepath.Join(v.Home, "raft", "log-in-wal")) {
+		if exists(filepath.Join(v.Home, "raft", "log-in-wal")) {
 			t.Errorf("%s has its log elsewhere: the test does not test", v.Name)
 		}
 	}

@@ -52,7 +52,7 @@ the others are told where it is with --join. Later starts need no --join.`,
 	c.Flags().Bool("port-map", false, "ask the router for a port (UPnP, NAT-PMP)")
 	c.Flags().String("http", httpDefault, "address of the HTTP interface; \"\" for none")
 	c.Flags().StringArray("join", nil, "multiaddr with /p2p/ID of a node of the federation; may be repeated")
-	c.Flags().String("log-store", "", "where a new voter keeps its Raft log: bolt (default) or wal; move it later with \"bizra migrate log\"")
+	c.Flags().String("log-store", "", "where a new voter keeps its Raft log: wal (default) or bolt; move it later with \"bizra migrate log\"")
 	c.Flags().Int64("min-free", 512, "MiB that must be free on the home's disk for the node to take proofs when it leads; 0: any number")
 	c.Flags().String("pin", "", "digest that the federation document must have")
 	c.Flags().StringArray("reader", nil, "public key that may read the ledger's entries over HTTP (see `bizra token`); may be repeated")

@@ -78,7 +78,7 @@ func newLinearRun(t *testing.T, target int) *linearRun {
 	}
 	l.c = newReal(t, func(n *realNode, cfg *Config) {
 		if n.id == cfg.Founders[0] {
-			cfg.LogKind = LogInWAL // the others have theirs in bolt
+			cfg.LogKind = LogInBolt // the others have theirs in a write-ahead log
 		}
 		cfg.Network = &cutNetwork{cfg.Network, l.cuts}
 		cfg.HeartbeatTimeout, cfg.ElectionTimeout, cfg.LeaseTimeout = 500*time.Millisecond, 500*time.Millisecond, 400*time.Millisecond

@@ -19,10 +19,10 @@ import (
 // the other is removed when the log is next opened.
 type LogKind string
 
-// The kinds. The empty one means: where the home has it, and bolt in a new home.
+// The kinds. The empty one means: where the home has it, and the write-ahead log in a new home.
 const (
-	LogInBolt LogKind = "bolt" // one file, the longer record
-	LogInWAL  LogKind = "wal"  // hashicorp/raft-wal: less written for each entry, and a younger format
+	LogInWAL  LogKind = "wal"  // hashicorp/raft-wal: one sync for each write, where bolt takes two
+	LogInBolt LogKind = "bolt" // one file; the older of the two
 )
 
 // Names in raft/.
@@ -118,17 +118,24 @@ func openBeside(d *disk, bolt LogBacking, dir string, kind LogKind, logger *slog
 	if err != nil {
 		return nil, err
 	}
+	unused, err := neverUsed(bolt)
+	if err == nil && !inWAL {
+		err = leftOver(bolt, dir, logger)
+	}
+	if err != nil {
+		return nil, err
+	}
 	switch {
 	case inWAL && kind == LogInBolt:
 		return nil, elsewhere(LogInWAL, LogInBolt)
-	case !inWAL && kind == LogInWAL:
-		if unused, err := neverUsed(bolt); err != nil || !unused {
-			return nil, errors.Join(err, elsewhere(LogInBolt, LogInWAL))
-		}
+	case inWAL:
+	case kind == LogInWAL && !unused:
+		return nil, elsewhere(LogInBolt, LogInWAL)
+	case unused && kind != LogInBolt:
 		if err := makeWAL(d, dir, logger, func(raft.LogStore) error { return nil }); err != nil {
 			return nil, err
 		}
-	case !inWAL:
+	default:
 		return bolt, d.remove(filepath.Join(dir, walName))
 	}
 	if err := empty(d, bolt); err != nil { // of what a migration may have left
@@ -157,6 +164,33 @@ func neverUsed(bolt LogBacking) (bool, error) {
 		return true, nil
 	}
 	return term == 0, err
+}
+
+// leftOver fails unless a write-ahead log that no file names is what a migration has left: then bolt has all that it has. Where bolt
+// has no entry and the other some, the file that names it was lost.
+func leftOver(bolt LogBacking, dir string, logger *slog.Logger) error {
+	path := filepath.Join(dir, walName)
+	there, err := exists(filepath.Join(path, metadb.FileName))
+	if err != nil || !there {
+		return err
+	}
+	last, err := bolt.LastIndex()
+	if err != nil || last > 0 {
+		return err
+	}
+	w, err := newWAL(path, logger)
+	if err != nil {
+		return err
+	}
+	_, last, err = span(w)
+	if err := errors.Join(err, w.Close()); err != nil {
+		return err
+	}
+	if last > 0 {
+		return fmt.Errorf("%w: the log is in %s, and the file %s, which says so, is missing. Put that file back, empty, if nothing else is missing; else replace this voter with `bizra voter replace`",
+			ErrNoStore, path, inWALName)
+	}
+	return nil
 }
 
 // makeWAL makes the write-ahead log anew, lets fill put entries into it, and makes it the home's log.

@@ -92,7 +92,7 @@ func (s *shelf) migrate(d *disk, to LogKind) (uint64, error) {
 }
 
 func TestMigrateLog(t *testing.T) {
-	s := newShelf(t, "")
+	s := newShelf(t, LogInBolt)
 	const all = shelfLast - shelfFirst + 1
 	for _, c := range []struct {
 		to    LogKind
@@ -113,7 +113,7 @@ func TestMigrateLog(t *testing.T) {
 	if _, err := migrateLog(t.Context(), &disk{}, t.TempDir(), LogInWAL, nil, quietly); !errors.Is(err, ErrNoLog) {
 		t.Errorf("a home without a log: %v", err)
 	}
-	running := newShelf(t, "")
+	running := newShelf(t, LogInBolt)
 	log = running.open("")
 	if _, err := running.migrate(&disk{}, LogInWAL); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("a log that is in use: %v", err)
@@ -218,7 +218,7 @@ func TestLogIsOpenedWhereItIs(t *testing.T) {
 	}
 	// A term alone is a vote, so the home is not new.
 	voted := &shelf{t, t.TempDir()}
-	log := voted.open("")
+	log := voted.open(LogInBolt)
 	if err := errors.Join(log.SetUint64([]byte(currentTermKey), 1), log.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -234,6 +234,69 @@ func TestLogIsOpenedWhereItIs(t *testing.T) {
 	}
 	if _, err := ParseLogKind("leveldb"); err == nil {
 		t.Error("an unknown kind was taken")
+	}
+}
+
+// A new home's log is a write-ahead log, whatever interrupts the first start; one that was used in bolt stays there.
+func TestANewHomeHasAWriteAheadLog(t *testing.T) {
+	crashes := 0
+	for stop := 1; ; stop++ {
+		dir := filepath.Join(t.TempDir(), raftName)
+		steps := 0
+		log, err := openLog(&disk{hook: func(string) error {
+			if steps++; steps >= stop {
+				return errCrash
+			}
+			return nil
+		}}, dir, "", slog.New(slog.DiscardHandler))
+		whole := err == nil
+		if errors.Is(err, errCrash) {
+			crashes++
+			log, err = OpenLog(dir, "", slog.New(slog.DiscardHandler))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := log.(*splitLog); !ok {
+			t.Errorf("opened after %d steps, the log is a %T", stop-1, log)
+		}
+		if err := log.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if whole {
+			break
+		}
+	}
+	if crashes < 3 {
+		t.Errorf("%d crashes: the test does not test", crashes)
+	}
+	for kind, s := range map[LogKind]*shelf{LogInBolt: newShelf(t, LogInBolt), LogInWAL: newShelf(t, "")} {
+		if is := s.check(); is != kind {
+			t.Errorf("a home with its log in %s was opened in %s", kind, is)
+		}
+	}
+}
+
+// Without the file that names it a write-ahead log looks like what a migration has left, and must not be removed as such.
+func TestAWriteAheadLogOutlivesTheFileThatNamesIt(t *testing.T) {
+	for name, lost := range map[string][]string{"the file": {inWALName}, "the file and the votes": {inWALName, boltName}} {
+		s := newShelf(t, LogInWAL)
+		for _, file := range lost {
+			if err := os.Remove(filepath.Join(s.dir(), file)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, kind := range []LogKind{"", LogInWAL, LogInBolt} {
+			if _, err := OpenLog(s.dir(), kind, slog.New(slog.DiscardHandler)); !errors.Is(err, ErrNoStore) || !strings.Contains(err.Error(), inWALName) {
+				t.Errorf("%s lost, asked for %q: %v", name, kind, err)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(s.dir(), inWALName), nil, fileMode); err != nil {
+			t.Fatal(err)
+		}
+		if len(lost) == 1 {
+			s.check()
+		}
 	}
 }
 
