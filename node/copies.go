@@ -39,7 +39,10 @@ const standbyOver = 16
 // standsBy says whether this voter's copies stand by now.
 func (n *Node) standsBy() bool { return !n.leads() && n.mayStandBy() }
 
-func (n *Node) mayStandBy() bool { return len(n.access.ForeignRegions()) > standbyOver }
+func (n *Node) mayStandBy() bool {
+	doc := n.access.Document()
+	return doc != nil && len(doc.Regions)-1 > standbyOver
+}
 
 // startCopies begins to follow the other regions, where the document has any.
 func (n *Node) startCopies() error {

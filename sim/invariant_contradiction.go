@@ -40,6 +40,9 @@ func (c *contradiction) learned(n *Node, l attest.Learned) {
 			c.breaks("%s took for a certificate of %s what is none: %w", n.Name(), l.Origin, err)
 			return
 		}
+		c.auditor.mu.Lock()
+		c.verified[string(l.Note)] = cp
+		c.auditor.mu.Unlock()
 	}
 	if cp.Region() != l.Origin || cp.Size != l.Size {
 		c.breaks("%s took for a certificate of %s of %d entries what is none", n.Name(), l.Origin, l.Size)
@@ -47,7 +50,6 @@ func (c *contradiction) learned(n *Node, l attest.Learned) {
 	}
 	c.checks.Add(1)
 	c.auditor.mu.Lock()
-	c.verified[string(l.Note)] = cp
 	if c.certified[l.Origin] == nil {
 		c.certified[l.Origin] = map[int64]certified{}
 	}

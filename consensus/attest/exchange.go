@@ -144,6 +144,9 @@ type RegionStatus struct {
 // there is evidence against it.
 func (m *Machine) Status() Status {
 	st := Status{Leading: m.leading, Certified: m.own.certified, Size: m.own.size, Waiting: len(m.own.seals), Counts: m.counts, NeededEach: m.needed}
+	if others := len(m.names) - 1; others > 0 {
+		st.Regions = make([]RegionStatus, 0, others)
+	}
 	for _, name := range m.names {
 		r := m.regions[name]
 		if r.self && r.evidence == nil {
