@@ -105,7 +105,8 @@ type (
 		Origin    string
 		Size      int64 // entries voted for or certified
 	}
-	// Learned is a certificate that was not known here, verified.
+	// Learned is a certificate that was not known here, verified. One of the own region may be
+	// learned twice: when it is heard and when it is in the state.
 	Learned struct {
 		Origin string
 		Size   int64

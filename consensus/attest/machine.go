@@ -81,6 +81,7 @@ type own struct {
 	certified   int64 // seals below this number are certified or covered
 	size        int64 // entries that the newest certificate covers
 	certificate []byte
+	heard       int64     // entries that the newest certificate covers that was heard before Raft brought it
 	seals       []*sealed // signed and not certified, oldest first, at most fsm.UncertifiedSealsMax
 	proposed    proposal  // of a certificate
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/bizra/bizra/consensus/attest"
@@ -212,6 +213,42 @@ func TestVoterThatDoesNotLeadIsSilent(t *testing.T) {
 	}
 	if s, err := attest.Open(x.Messages[0], w.fed.Document); err != nil || s.Kind != attest.KindCosignature || s.Region != "b" {
 		t.Fatalf("%+v, %v", s, err)
+	}
+}
+
+// TestVoterLearnsOfItsOwnRegionWhenItHears: a voter that does not lead applies the certificate some heartbeats
+// of Raft after the others have heard of it, and need not be the last to know.
+func TestVoterLearnsOfItsOwnRegionWhenItHears(t *testing.T) {
+	w := newWorld(t, 4, 3)
+	z := w.regions["a"]
+	z.sealed(w, 1)
+	for range 5 {
+		w.deliver(func(packet) bool { return true })
+		for _, n := range w.all() {
+			n.follow("a")
+		}
+		for _, name := range w.names() {
+			if name != "a" {
+				w.regions[name].commit()
+				w.regions[name].applyAll()
+			}
+		}
+		w.tick(3000)
+	}
+	if len(w.certs["a"]) == 0 {
+		t.Fatal("nothing was certified, so nothing was shown")
+	}
+	const learned = "a-2: learned that a is certified at 2"
+	if n := strings.Count(w.out.String(), learned); n != 1 {
+		t.Errorf("before Raft brought it, the certificate was learned %d times, want 1\n%s", n, w.out.String())
+	}
+	if certified := w.nodes["a-2"].att.Status().Certified; certified != 0 {
+		t.Errorf("%d seals count as certified though the state has no certificate", certified)
+	}
+	z.commit()
+	z.applyAll()
+	if n := strings.Count(w.out.String(), learned); n != 2 || w.nodes["a-2"].att.Status().Certified != 1 {
+		t.Errorf("once it is in the state it was learned %d times", n)
 	}
 }
 

@@ -163,7 +163,13 @@ func (m *Machine) heardOwnCertificate(s *Statement) (bool, error) {
 			m.proposeCertificate(own, s.Note)
 			return true, nil
 		}
-		return false, nil
+		if m.leading || own.size <= m.own.heard {
+			return false, nil
+		}
+		// Raft tells a voter that does not lead some heartbeats later.
+		m.own.heard = own.size
+		m.emit(Learned{Origin: m.cfg.Region, Size: own.size, Note: s.Note})
+		return true, nil
 	}
 	var other bool
 	err := m.read(func(v *fsm.View) error {
