@@ -3,17 +3,18 @@ package gossip
 import "sync"
 
 // delivery holds accepted messages until their handlers have time. It is a list and not a
-// channel, because a channel of this length takes its memory even while it is empty, and a
-// simulator runs ten thousand.
+// channel, because a channel of this length takes its memory even while it is empty, and what
+// delivers is a goroutine only while something waits: a simulator runs ten thousand.
 type delivery struct {
 	max int
 
 	mu      sync.Mutex
 	waiting []Message
-	wake    chan struct{} // has one when something waits
+	begin   func() // starts what delivers until nothing waits; nil before the router starts and once it is closed
+	busy    bool   // that runs
 }
 
-func newDelivery(most int) *delivery { return &delivery{max: most, wake: make(chan struct{}, 1)} }
+func newDelivery(most int) *delivery { return &delivery{max: most} }
 
 // put says whether there was a place for the message.
 func (d *delivery) put(m Message) bool {
@@ -23,19 +24,38 @@ func (d *delivery) put(m Message) bool {
 		return false
 	}
 	d.waiting = append(d.waiting, m)
-	select {
-	case d.wake <- struct{}{}:
-	default:
-	}
+	d.stir()
 	return true
 }
 
-// next gives the oldest message that waits.
+// start has messages delivered from now on, stop has nothing begun any more.
+func (d *delivery) start(begin func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.begin = begin
+	d.stir()
+}
+
+func (d *delivery) stop() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.begin = nil
+}
+
+// stir is called under mu.
+func (d *delivery) stir() {
+	if !d.busy && d.begin != nil && len(d.waiting) > 0 {
+		d.busy = true
+		d.begin()
+	}
+}
+
+// next gives the oldest message that waits. If there is none, whoever asks must end.
 func (d *delivery) next() (m Message, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.waiting) == 0 {
-		d.waiting = nil
+		d.waiting, d.busy = nil, false
 		return Message{}, false
 	}
 	m = d.waiting[0]
@@ -50,20 +70,13 @@ func (d *delivery) size() int {
 	return len(d.waiting)
 }
 
-// deliverAll hands messages to their handlers, one after the other.
+// deliverAll hands the messages that wait to their handlers, one after the other.
 func (r *Router) deliverAll() {
-	for {
-		select {
-		case <-r.ctx.Done():
+	for r.ctx.Err() == nil {
+		m, ok := r.deliver.next()
+		if !ok {
 			return
-		case <-r.deliver.wake:
 		}
-		for r.ctx.Err() == nil {
-			m, ok := r.deliver.next()
-			if !ok {
-				break
-			}
-			r.handlers[m.Topic.Kind].Deliver(m)
-		}
+		r.handlers[m.Topic.Kind].Deliver(m)
 	}
 }

@@ -27,10 +27,10 @@ func (r *Router) inspect(from peer.ID, rpc *pubsub.RPC) error {
 	s := r.standingFor(from, now)
 	switch {
 	case s == nil:
-		r.metrics.dropped.WithLabelValues("unknown_peer").Add(float64(len(rpc.Publish)))
+		r.metrics.dropped.With("unknown_peer").Add(float64(len(rpc.Publish)))
 		return errUnknown
 	case s.breaker.muted(now):
-		r.metrics.dropped.WithLabelValues("muted").Add(float64(len(rpc.Publish)))
+		r.metrics.dropped.With("muted").Add(float64(len(rpc.Publish)))
 		return errMuted
 	}
 	r.inspectMessages(s, where, rpc, now)
@@ -46,10 +46,10 @@ func (r *Router) inspectMessages(s *standing, where place, rpc *pubsub.RPC, now 
 		switch {
 		case !ok || !where.sends(topic):
 			s.offend(trespass, 1)
-			r.metrics.dropped.WithLabelValues("trespass").Inc()
+			r.metrics.dropped.With("trespass").Inc()
 		case !r.allow(s, int(topic.Kind), now, 1):
 			s.offend(spam, 1)
-			r.metrics.dropped.WithLabelValues("rate").Inc()
+			r.metrics.dropped.With("rate").Inc()
 		default:
 			keep = append(keep, m)
 		}

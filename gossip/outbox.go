@@ -164,6 +164,6 @@ func (r *Router) announce() time.Duration {
 	if err := r.publish(e.topic, e.attempt, e.payload); err != nil && r.ctx.Err() == nil {
 		r.cfg.Logger.Debug("announcing again failed", "topic", e.topic.String(), "error", err)
 	}
-	r.metrics.reannounced.WithLabelValues(e.topic.Kind.String()).Inc()
+	r.metrics.reannounced.With(e.topic.Kind.String()).Inc()
 	return time.Second / outboxPerSecond
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"golang.org/x/time/rate"
 
+	"github.com/bizra/bizra/internal/rounds"
 	"github.com/bizra/bizra/p2p"
 )
 
@@ -28,8 +29,8 @@ var (
 	ErrClosed = errors.New("gossip: router is closed")
 )
 
-// Router is a node's part in the gossip of its federation. It owns one GossipSub router
-// and two goroutines: one delivers, one tends (topics, samples, outbox, local-only mode).
+// Router is a node's part in the gossip of its federation. It owns one GossipSub router; what it
+// does of its own (delivering; topics, samples and local-only mode; the outbox) are rounds, each on one goroutine at most.
 // Safe for concurrent use.
 type Router struct {
 	cfg      Config
@@ -46,12 +47,14 @@ type Router struct {
 
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
-	wg      sync.WaitGroup
+	wg      sync.WaitGroup // what delivers
 	deliver *delivery
-	wake    chan struct{}
+	tending rounds.Rounds
+	samples int           // so far, of tending
+	saying  rounds.Rounds // of the outbox
 	// listeners counts what makes announcing again worth while: somebody new subscribed, or a queue was full.
 	listeners     atomic.Uint64
-	seenListeners uint64        // of listeners, by run
+	seenListeners uint64        // of listeners, by tending
 	distinct      atomic.Uint64 // messages heard so far, each once
 	scores        atomic.Pointer[map[peer.ID]*pubsub.PeerScoreSnapshot]
 	counts        copies
@@ -93,7 +96,7 @@ func New(h host.Host, access *p2p.Access, cfg Config) (*Router, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Router{cfg: cfg, host: h, access: access, streams: newStreams(), ctx: ctx, cancel: cancel,
-		deliver: newDelivery(cfg.DeliverQueue), wake: make(chan struct{}, 1)}
+		deliver: newDelivery(cfg.DeliverQueue)}
 	r.outbox, r.local = newOutbox(&r.cfg), newLocalOnly(&r.cfg, time.Now())
 	r.topics.joined = make(map[Topic]*joined)
 	r.standings.byPeer = make(map[peer.ID]*standing)
@@ -122,7 +125,7 @@ func (r *Router) open() error {
 	if r.serveErr != nil {
 		return r.serveErr
 	}
-	return r.metrics.register(r.cfg.Metrics)
+	return r.metrics.Register(r.cfg.Metrics)
 }
 
 func (r *Router) options() []pubsub.Option {
@@ -160,16 +163,20 @@ func (r *Router) Handle(k Kind, h Handler) { r.handlers[k] = h }
 // Start joins the topics that this node subscribes to and begins to deliver.
 func (r *Router) Start() {
 	r.tend()
-	r.wg.Go(r.deliverAll)
-	r.wg.Go(r.run)
+	r.deliver.start(func() { r.wg.Go(r.deliverAll) })
+	r.tending.Start(r.cfg.SampleEvery, r.round)
+	r.saying.Start(0, r.announce)
 }
 
 // Close stops gossiping and waits for what it started; GossipSub's own goroutines end soon after.
 func (r *Router) Close() error {
 	r.cancel()
 	err := r.server.Close()
+	r.deliver.stop()
+	r.tending.Stop()
+	r.saying.Stop()
 	r.wg.Wait()
-	r.metrics.unregister(r.cfg.Metrics)
+	r.metrics.Unregister(r.cfg.Metrics)
 	return errors.Join(err, r.emitter.Close())
 }
 
@@ -190,7 +197,7 @@ func (r *Router) publish(t Topic, attempt uint8, payload []byte) error {
 	r.known.put(key, true, time.Now())
 	r.known.mu.Unlock()
 	if len(j.topic.ListPeers()) == 0 {
-		r.metrics.unheard.WithLabelValues(t.Kind.String()).Inc()
+		r.metrics.unheard.With(t.Kind.String()).Inc()
 	}
 	if err := j.topic.Publish(r.ctx, frame(attempt, payload)); err != nil {
 		if r.ctx.Err() != nil {
@@ -198,7 +205,7 @@ func (r *Router) publish(t Topic, attempt uint8, payload []byte) error {
 		}
 		return fmt.Errorf("gossip: publish to %v: %w", t, err)
 	}
-	r.metrics.published.WithLabelValues(t.Kind.String()).Inc()
+	r.metrics.published.With(t.Kind.String()).Inc()
 	return nil
 }
 
@@ -295,7 +302,7 @@ func (r *Router) validate(ctx context.Context, t Topic, from peer.ID, m *pubsub.
 	}
 	result := r.verdict(t, from, j)
 	if j.Verdict == Accept && !r.relays(t.Kind, cmp.Or(j.Of, j.Origin), now) {
-		r.metrics.dropped.WithLabelValues("relay").Inc()
+		r.metrics.dropped.With("relay").Inc()
 		return pubsub.ValidationIgnore
 	}
 	return result
@@ -311,12 +318,12 @@ func (r *Router) repeated(t Topic, from peer.ID, accepted bool) pubsub.Validatio
 		s.stale++
 	}
 	r.standings.mu.Unlock()
-	r.metrics.verdicts.WithLabelValues(t.Kind.String(), "known").Inc()
+	r.metrics.verdicts.With(t.Kind.String(), "known").Inc()
 	return pubsub.ValidationIgnore
 }
 
 func (r *Router) verdict(t Topic, from peer.ID, j Judgement) pubsub.ValidationResult {
-	r.metrics.verdicts.WithLabelValues(t.Kind.String(), j.Verdict.String()).Inc()
+	r.metrics.verdicts.With(t.Kind.String(), j.Verdict.String()).Inc()
 	switch j.Verdict {
 	case Accept:
 		r.standings.mu.Lock()
@@ -348,7 +355,7 @@ func (r *Router) enqueue(m Message) bool {
 		return true
 	}
 	if !r.deliver.put(m) {
-		r.metrics.dropped.WithLabelValues("deliver_queue").Inc()
+		r.metrics.dropped.With("deliver_queue").Inc()
 		return false
 	}
 	return true

@@ -14,38 +14,18 @@ import (
 // tendEvery is how many samples pass between two looks at who is connected.
 const tendEvery = 5
 
-// run samples, tends and announces until the router is closed.
-func (r *Router) run() {
-	tick := time.NewTicker(r.cfg.SampleEvery)
-	defer tick.Stop()
-	announce := time.NewTimer(0)
-	defer func() { announce.Stop() }()
-	for samples := 1; ; {
-		select {
-		case <-r.ctx.Done():
-			return
-		case <-tick.C:
-			r.sample()
-			if samples++; samples%tendEvery == 0 {
-				r.tend()
-			}
-			r.lookAround()
-		case <-r.wake:
-			announce.Stop()
-			announce = time.NewTimer(r.announce()) // moving one that runs has the runtime look at all others
-		case <-announce.C:
-			announce.Reset(r.announce())
-		}
+// round samples, tends and looks around.
+func (r *Router) round() time.Duration {
+	r.sample()
+	if r.samples++; r.samples%tendEvery == 0 {
+		r.tend()
 	}
+	r.lookAround()
+	return r.cfg.SampleEvery
 }
 
-// stir makes run look at the outbox.
-func (r *Router) stir() {
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
-}
+// stir makes the outbox be looked at.
+func (r *Router) stir() { r.saying.Within(0) }
 
 // sample closes an interval of everybody's behaviour.
 func (r *Router) sample() {
@@ -60,7 +40,7 @@ func (r *Router) sample() {
 			if n == 0 {
 				continue
 			}
-			r.metrics.offences.WithLabelValues(offence(o).String()).Add(n)
+			r.metrics.offences.With(offence(o).String()).Add(n)
 		}
 		if s.sample(now, float64(heard), &r.cfg) {
 			switch s.breaker.state {

@@ -45,18 +45,18 @@ func (t tracer) DuplicateMessage(m *pubsub.Message) {
 func (t tracer) RejectMessage(m *pubsub.Message, reason string) {
 	switch reason {
 	case pubsub.RejectValidationQueueFull, pubsub.RejectValidationThrottled:
-		t.r.metrics.dropped.WithLabelValues("validate_queue").Inc()
+		t.r.metrics.dropped.With("validate_queue").Inc()
 	case pubsub.RejectValidationFailed, pubsub.RejectValidationIgnored:
 		// counted where they are judged
 	default:
-		t.r.metrics.dropped.WithLabelValues("signed").Inc()
+		t.r.metrics.dropped.With("signed").Inc()
 		t.r.offend(m.ReceivedFrom, invalid, reason)
 	}
 }
 
 // DropRPC means that a queue to a peer was full: what was in it has to be announced again.
 func (t tracer) DropRPC(*pubsub.RPC, peer.ID) {
-	t.r.metrics.dropped.WithLabelValues("outbound_queue").Inc()
+	t.r.metrics.dropped.With("outbound_queue").Inc()
 	t.r.listeners.Add(1)
 }
 

@@ -29,7 +29,7 @@ func (n *Node) startAttest(r *region.Region) error {
 			_, err := r.Attest(ctx, command)
 			return err
 		},
-		Publish: n.announce, OnLearned: n.learned, OnAlarm: n.alarmed, OnFailure: n.attestFailed, Wall: n.cfg.Ground.Wall, Metrics: n.registry, Logger: n.log})
+		Publish: n.announce, OnLearned: n.learned, OnAlarm: n.alarmed, OnFailure: n.attestFailed, Wall: n.cfg.Ground.Wall, Metrics: &n.registry, Logger: n.log})
 	if err != nil {
 		return err
 	}

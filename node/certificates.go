@@ -12,6 +12,7 @@ import (
 
 	"github.com/bizra/bizra/consensus/attest"
 	"github.com/bizra/bizra/fsm/federation"
+	"github.com/bizra/bizra/internal/rounds"
 	"github.com/bizra/bizra/p2p"
 )
 
@@ -85,24 +86,15 @@ func (n *Node) newerCertificates(have []certifiedFor) *certificatesResponse {
 	return res
 }
 
-// askForCertificates asks now and then, while this node does not attest itself.
-func (n *Node) askForCertificates() {
-	tick := time.NewTimer(certificatesFirst)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-n.ctx.Done():
-			return
-		}
-		if n.attest.Load() != nil {
-			return // made a voter
-		}
-		if err := n.fetchCertificates(); err != nil {
-			n.log.Debug("certificates were asked for in vain", "error", err)
-		}
-		tick.Reset(certificatesEvery*3/4 + rand.N(certificatesEvery/2)) //nolint:gosec // spreads requests, guards no secret
+// askForCertificates asks, and says when to ask again, while this node does not attest itself.
+func (n *Node) askForCertificates() time.Duration {
+	if n.attest.Load() != nil {
+		return rounds.End // made a voter
 	}
+	if err := n.fetchCertificates(); err != nil {
+		n.log.Debug("certificates were asked for in vain", "error", err)
+	}
+	return certificatesEvery*3/4 + rand.N(certificatesEvery/2) //nolint:gosec // spreads requests, guards no secret
 }
 
 // fetchCertificates takes from one node of the region what it has and this one has not.

@@ -53,7 +53,7 @@ func (n *Node) startCopies() error {
 	copies, err := follow.NewCopies(follow.CopiesConfig{Host: n.host, Regions: regions, Open: n.openCopy, Discard: n.discardCopy, Keep: n.keepCopy, Peers: n.keeper.Foreign,
 		OnExecuted: n.executed, OnRefused: n.refused, OnOpened: n.opened, Standby: n.standsBy(), Fellows: n.fellows, Certified: n.attested.size,
 		Follow:  follow.Config{Wall: n.cfg.Ground.Wall, OpenEntries: n.cfg.Ground.OpenEntries},
-		Metrics: n.registry, Logger: n.log})
+		Metrics: &n.registry, Logger: n.log})
 	if err != nil {
 		return err
 	}

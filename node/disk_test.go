@@ -47,7 +47,11 @@ func TestLowDiskIsShown(t *testing.T) {
 		text, _ := json.Marshal(s)
 		t.Errorf("the status is %s: %v", text, err)
 	}
-	families, err := n.registry.Gather()
+	registry, err := n.registry.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

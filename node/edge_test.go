@@ -141,7 +141,11 @@ func TestLimitedAgentIsShownAndHeldBack(t *testing.T) {
 		t.Errorf("agent %+v, %v", record, err)
 	}
 	want := map[string]bool{"bizra_fsm_agents_limited": true, "bizra_fsm_layer_seconds": true}
-	families, err := n.registry.Gather()
+	registry, err := n.registry.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}

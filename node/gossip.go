@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/bizra/bizra/consensus/attest"
@@ -33,13 +34,16 @@ type hearsay struct {
 	router   *gossip.Router
 	members  *members.Service
 	patterns *patterns.Store
-	elevated chan int64 // entries of patterns that this node's region has committed
+
+	mu       sync.Mutex
+	elevated []int64 // entries of patterns that this node's region has committed and that are not shared yet
+	sharing  bool    // a goroutine does
 }
 
 // startGossip puts up the node's part in the gossip of its federation.
 func (n *Node) startGossip(context.Context) (err error) {
 	doc := n.Document()
-	cfg := gossip.Config{Federation: doc.Name, Regions: len(doc.Regions), LocalOnly: n.localOnly, Metrics: n.registry, Logger: n.log}
+	cfg := gossip.Config{Federation: doc.Name, Regions: len(doc.Regions), LocalOnly: n.localOnly, Metrics: &n.registry, Logger: n.log}
 	if !n.home.Votes() {
 		// It hears of certificates, some a second, and of little else.
 		cfg.ValidateWorkers, cfg.Heartbeat = 1, memberHeartbeat
@@ -54,19 +58,17 @@ func (n *Node) startGossip(context.Context) (err error) {
 	r.Handle(gossip.Votes, n.attestHandler(attest.KindCosignature, attest.KindRefusal))
 	r.Handle(gossip.Certificates, n.attestHandler(attest.KindCertificate))
 	r.Handle(gossip.Evidence, n.attestHandler(attest.KindEvidence))
-	n.hears.patterns, err = patterns.New(patterns.Config{Gossip: r, Judge: n.judgePattern, Metrics: n.registry})
+	n.hears.patterns, err = patterns.New(patterns.Config{Gossip: r, Judge: n.judgePattern, Metrics: &n.registry})
 	if err != nil {
 		return err
 	}
 	n.onClose(n.hears.patterns.Close)
 	n.hears.members, err = members.New(members.Config{Federation: doc.Name, Host: n.host, Access: n.access, Gossip: r, Version: n.cfg.Version,
-		Entries: func() uint64 { return uint64(n.feed.Size()) }, Leading: n.leads, Verify: n.cfg.Ground.Verify, Metrics: n.registry, Logger: n.log}) //nolint:gosec // a size is never negative
+		Entries: func() uint64 { return uint64(n.feed.Size()) }, Leading: n.leads, Verify: n.cfg.Ground.Verify, Metrics: &n.registry, Logger: n.log}) //nolint:gosec // a size is never negative
 	if err != nil {
 		return err
 	}
 	n.onClose(n.hears.members.Close)
-	n.hears.elevated = make(chan int64, sharedMax)
-	n.workers.Go(n.sharePatterns)
 	r.Start()
 	n.hears.members.Start()
 	return nil
@@ -166,16 +168,27 @@ func (n *Node) judgePattern(_ context.Context, env *pci.Envelope, p *pattern.Pat
 // sharePatterns tells every node of the patterns that this region has committed, while this
 // node leads; each node keeps those that weigh most.
 func (n *Node) sharePatterns() {
-	for {
-		select {
-		case <-n.ctx.Done():
+	for n.ctx.Err() == nil {
+		index, ok := n.hears.nextElevated()
+		if !ok {
 			return
-		case index := <-n.hears.elevated:
-			if err := n.sharePattern(index); err != nil {
-				n.log.Warn("a pattern was not shared", "entry", index, "error", err)
-			}
+		}
+		if err := n.sharePattern(index); err != nil {
+			n.log.Warn("a pattern was not shared", "entry", index, "error", err)
 		}
 	}
+}
+
+// nextElevated gives the oldest that waits; where there is none, whoever asks must end.
+func (h *hearsay) nextElevated() (index int64, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.sharing = len(h.elevated) > 0; !h.sharing {
+		h.elevated = nil
+		return 0, false
+	}
+	index, h.elevated = h.elevated[0], h.elevated[1:]
+	return index, true
 }
 
 func (n *Node) sharePattern(index int64) error {
@@ -202,9 +215,16 @@ func (n *Node) noteElevatedEntry(e *fsm.Entry) {
 }
 
 func (n *Node) elevatedAt(index int64) {
-	select {
-	case n.hears.elevated <- index:
-	default:
+	h := &n.hears
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.elevated) == sharedMax {
+		return
+	}
+	h.elevated = append(h.elevated, index)
+	if !h.sharing {
+		h.sharing = true
+		n.workers.Go(n.sharePatterns)
 	}
 }
 

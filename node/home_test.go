@@ -94,7 +94,7 @@ func TestMetricsOfTheRunbook(t *testing.T) {
 		}
 	}()
 	awaitReady(t, n)
-	n.metrics.snapshots.WithLabelValues("failed") // a label shows once it was met
+	n.metrics.snapshots.With("failed") // a label shows once it was met
 	missing := func() (list []string) {
 		res, err := http.Get(n.HTTPAddress() + "/metrics")
 		if err != nil {

@@ -22,6 +22,8 @@ import (
 	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/fsm/checkpoint"
 	"github.com/bizra/bizra/fsm/federation"
+	"github.com/bizra/bizra/internal/rounds"
+	"github.com/bizra/bizra/internal/tally"
 	"github.com/bizra/bizra/p2p"
 )
 
@@ -31,7 +33,7 @@ type Node struct {
 	home     *Home
 	log      *slog.Logger
 	started  time.Time
-	registry *prometheus.Registry
+	registry tally.Registry
 	metrics  *metrics
 
 	host   host.Host
@@ -70,6 +72,8 @@ type Node struct {
 	ctx     context.Context // of everything that Close or a failure ends
 	cancel  context.CancelFunc
 	workers sync.WaitGroup
+	looking rounds.Rounds  // who votes
+	asking  rounds.Rounds  // for certificates
 	closers []func() error // in the order in which they were started
 
 	failOnce sync.Once
@@ -89,7 +93,7 @@ func Start(ctx context.Context, cfg Config) (n *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	n = &Node{cfg: cfg, home: home, log: cfg.Log.With("node", home.Identity.Name), started: time.Now(), registry: prometheus.NewRegistry(),
+	n = &Node{cfg: cfg, home: home, log: cfg.Log.With("node", home.Identity.Name), started: time.Now(),
 		state: &state{openStore: cfg.Ground.OpenStore, openFollowed: cfg.Ground.OpenFollowed}, feed: follow.NewFeed(0), attested: newAttested(), judges: newJudges(), failed: make(chan struct{})}
 	n.state.onDocument = n.goBy
 	n.state.onFatal = func(err error) { go n.fail(err) } // its caller may hold the store's locks
@@ -175,8 +179,8 @@ func (n *Node) startKeeper(context.Context) (err error) {
 func (n *Node) startHTTP(context.Context) (err error) {
 	n.metrics = newMetrics(n)
 	n.state.watch = func() fsm.Observer { return n.metrics.newLayerTimer() }
-	n.state.onApply = func(took time.Duration) { n.metrics.apply.Observe(took.Seconds()) }
-	n.registry.MustRegister(append(n.metrics.collectors(), newMarketMetrics(n.marketNow))...)
+	n.state.onApply = func(took time.Duration) { n.metrics.apply.Observe(applyBuckets(), took.Seconds()) }
+	n.registry.MustRegister(n.metrics, &marketMetrics{n.marketNow})
 	if n.cfg.HTTP == "" {
 		return nil
 	}
@@ -189,7 +193,10 @@ func (n *Node) startHTTP(context.Context) (err error) {
 		n.workers.Go(func() { n.witnesses.run(n.ctx, x) })
 	}
 	cfg := n.cfg.API
-	cfg.Registry, cfg.Log, cfg.Origin = n.registry, n.log, checkpoint.Origin(n.home.Document.Name, n.home.Identity.Region)
+	if cfg.Registry, err = n.registry.Open(); err != nil {
+		return err
+	}
+	cfg.Log, cfg.Origin = n.log, checkpoint.Origin(n.home.Document.Name, n.home.Identity.Region)
 	if n.api, err = api.New(backend{n}, cfg); err != nil {
 		return err
 	}
@@ -223,7 +230,7 @@ func (n *Node) startHTTP(context.Context) (err error) {
 func (n *Node) Document() *federation.Document { return n.access.Document() }
 
 // Metrics are those of the node's parts, which /metrics serves.
-func (n *Node) Metrics() prometheus.Collector { return n.registry }
+func (n *Node) Metrics() (prometheus.Collector, error) { return n.registry.Open() }
 
 // Name is the node's name in its federation.
 func (n *Node) Name() string { return n.home.Identity.Name }
@@ -275,6 +282,8 @@ func (n *Node) Close(context.Context) error {
 		errs = append(errs, n.closers[i]())
 	}
 	n.closers = nil
+	n.looking.Stop()
+	n.asking.Stop()
 	n.workers.Wait()
 	return errors.Join(errs...)
 }

@@ -28,9 +28,9 @@ const (
 
 // startReplica starts what keeps the state: Raft on a voter, a follower on a member.
 func (n *Node) startReplica() error {
-	n.workers.Go(n.watchPeers)
+	n.looking.Start(0, n.lookWho)
 	if !n.home.Votes() {
-		n.workers.Go(n.askForCertificates)
+		n.asking.Start(certificatesFirst, n.askForCertificates)
 		return n.startMember()
 	}
 	r, err := n.newRegion()
@@ -63,7 +63,7 @@ func (n *Node) newRegion() (*region.Region, error) {
 		if err != nil {
 			return nil, err
 		}
-		n.feed.Advance(o.Size())
+		n.advanced(o.Size())
 		if d := n.attest.Load(); d != nil {
 			d.Restored() // a snapshot has come in
 		}
@@ -227,10 +227,10 @@ func (n *Node) startMember() error {
 	if err != nil {
 		return err
 	}
-	n.feed.Advance(state.Size())
+	n.advanced(state.Size())
 	m := &member{Followed: state, opened: o, view: n.state.View, newest: n.ownCertificate, elevated: n.noteElevatedEntry}
 	f, err := follow.New(follow.Config{Host: n.host, Region: n.home.Identity.Region, Replica: m, Peers: n.keeper.Region,
-		OnAdvance: n.feed.Advance, OpenEntries: n.cfg.Ground.OpenEntries, Metrics: n.registry, Logger: n.log})
+		OnAdvance: n.advanced, OpenEntries: n.cfg.Ground.OpenEntries, Metrics: &n.registry, Logger: n.log})
 	if err != nil {
 		return errors.Join(err, o.Close())
 	}
@@ -274,33 +274,22 @@ func (n *Node) raftPeers() (p2p.RaftPeers, bool) {
 	return p2p.RaftPeers{}, false
 }
 
-// watchPeers keeps what raftPeers says up to date. On a member only the ledger moves it, so that
+// lookWho keeps what raftPeers says up to date. On a member only the ledger moves it, so that
 // it looks where that has grown, and every now and then in case it was made a voter.
-func (n *Node) watchPeers() {
-	pause := time.NewTimer(0) // it has always fired when it is set again: moving one that runs has the runtime look at all others
-	defer pause.Stop()
-	idle := time.NewTicker(peersIdle)
-	defer idle.Stop()
-	for {
-		select {
-		case <-pause.C:
-		case <-n.ctx.Done():
-			return
-		}
-		changed := n.feed.Changed() // before the look, so that nothing is missed
-		if p, ok := n.lookPeers(); ok {
-			n.raft.Store(&p)
-		}
-		if n.region.Load() == nil {
-			select {
-			case <-changed:
-			case <-idle.C:
-			case <-n.ctx.Done():
-				return
-			}
-		}
-		pause.Reset(peersEvery)
+func (n *Node) lookWho() time.Duration {
+	if p, ok := n.lookPeers(); ok {
+		n.raft.Store(&p)
 	}
+	if n.region.Load() == nil {
+		return peersIdle
+	}
+	return peersEvery
+}
+
+// advanced says that the ledger here has so many entries now.
+func (n *Node) advanced(size int64) {
+	n.feed.Advance(size)
+	n.looking.Within(peersEvery)
 }
 
 func (n *Node) lookPeers() (p2p.RaftPeers, bool) {

@@ -32,7 +32,7 @@ func (n *Node) startServices(context.Context) (err error) {
 		return err
 	}
 	entries, err := follow.Serve(follow.ServerConfig{Host: n.host, Access: n.access, Region: name, View: n.state.View, Feed: n.feed, Age: n.age, Copy: n.copyOf,
-		Metrics: n.registry, Logger: n.log})
+		Metrics: &n.registry, Logger: n.log})
 	if err != nil {
 		return err
 	}

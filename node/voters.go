@@ -114,7 +114,7 @@ func (n *Node) becomeVoter(ctx context.Context, senders []raft.ServerID) error {
 	if err := n.cfg.Ground.RemoveStore(n.home.path(folderFollow)); err != nil {
 		return err
 	}
-	n.feed.Advance(0)
+	n.advanced(0)
 	r, err := n.newRegion()
 	if err != nil {
 		return err

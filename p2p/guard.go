@@ -1,7 +1,6 @@
 package p2p
 
 import (
-	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -9,6 +8,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+
+	"github.com/bizra/bizra/internal/rounds"
 )
 
 // GuardConfig configures a [Guard].
@@ -41,9 +42,8 @@ type Guard struct {
 	host   host.Host
 	access *Access
 	cfg    GuardConfig
-	ctx    context.Context
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	sweeps rounds.Rounds
+	wg     sync.WaitGroup // timers of connections, and those being closed
 	turned atomic.Uint64
 	notify *network.NotifyBundle
 
@@ -58,14 +58,13 @@ func NewGuard(h host.Host, a *Access, cfg GuardConfig) (*Guard, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	g := &Guard{host: h, access: a, cfg: cfg, ctx: ctx, cancel: cancel, waiting: make(map[network.Conn]*time.Timer)}
+	g := &Guard{host: h, access: a, cfg: cfg, waiting: make(map[network.Conn]*time.Timer)}
 	g.notify = &network.NotifyBundle{
 		ConnectedF:    func(_ network.Network, c network.Conn) { g.consider(c) },
 		DisconnectedF: func(_ network.Network, c network.Conn) { g.gone(c) },
 	}
 	h.Network().Notify(g.notify)
-	g.wg.Go(g.sweep)
+	g.sweeps.Start(0, g.sweep)
 	return g, nil
 }
 
@@ -83,7 +82,7 @@ func (g *Guard) Strangers() int {
 // Close stops watching; open connections stay.
 func (g *Guard) Close() error {
 	g.host.Network().StopNotify(g.notify)
-	g.cancel()
+	g.sweeps.Stop()
 	g.mu.Lock()
 	g.closed = true
 	for c, t := range g.waiting {
@@ -103,19 +102,11 @@ func (g *Guard) forget(c network.Conn, t *time.Timer) {
 }
 
 // sweep finds those who became strangers while they were connected.
-func (g *Guard) sweep() {
-	tick := time.NewTicker(g.cfg.AdmitWithin)
-	defer tick.Stop()
-	for {
-		for _, c := range g.host.Network().Conns() {
-			g.consider(c)
-		}
-		select {
-		case <-g.ctx.Done():
-			return
-		case <-tick.C:
-		}
+func (g *Guard) sweep() time.Duration {
+	for _, c := range g.host.Network().Conns() {
+		g.consider(c)
 	}
+	return g.cfg.AdmitWithin
 }
 
 func (g *Guard) consider(c network.Conn) {

@@ -35,7 +35,9 @@ func TestPartsOfANode(t *testing.T) {
 			return err
 		}
 		for _, n := range w.Nodes("a") {
-			simulated[n.Votes] = partsOf(n.Running(), n.host.Protocols())
+			if simulated[n.Votes], err = partsOf(n.Running(), n.host.Protocols()); err != nil {
+				return errors.Join(err, w.Close())
+			}
 		}
 		return w.Close()
 	}); err != nil {
@@ -59,7 +61,11 @@ func without(all, those []string) []string {
 }
 
 // partsOf names the protocols that a node serves and the metrics of its parts.
-func partsOf(n *node.Node, protocols []protocol.ID) (parts []string) {
+func partsOf(n *node.Node, protocols []protocol.ID) (parts []string, err error) {
+	metrics, err := n.Metrics()
+	if err != nil {
+		return nil, err
+	}
 	for _, p := range protocols {
 		if strings.HasPrefix(string(p), "/bizra/") {
 			parts = append(parts, "protocol "+string(p))
@@ -67,14 +73,14 @@ func partsOf(n *node.Node, protocols []protocol.ID) (parts []string) {
 	}
 	described := make(chan *prometheus.Desc)
 	go func() {
-		n.Metrics().Describe(described)
+		metrics.Describe(described)
 		close(described)
 	}()
 	for d := range described {
 		parts = append(parts, d.String())
 	}
 	slices.Sort(parts)
-	return slices.Compact(parts)
+	return slices.Compact(parts), nil
 }
 
 // listening is the machine's ground, of which the host is kept.
@@ -143,7 +149,11 @@ func partsOnMachine(t *testing.T) map[bool][]string {
 			t.Fatalf("not ready: %+v %v, %+v %v", v, err1, m, err2)
 		}
 	}
-	all[true] = partsOf(voter, ofVoter.host.Mux().Protocols())
-	all[false] = partsOf(member, ofMember.host.Mux().Protocols())
+	var err1, err2 error
+	all[true], err1 = partsOf(voter, ofVoter.host.Mux().Protocols())
+	all[false], err2 = partsOf(member, ofMember.host.Mux().Protocols())
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
 	return all
 }

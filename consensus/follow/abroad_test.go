@@ -90,7 +90,7 @@ func TestCopiesOverLibp2p(t *testing.T) {
 	fresh := newHost(t, added, overTCP)
 	knows(fresh, copying)
 	f := followRegionOn(t, fed, fresh, "b", copying.ID())
-	eventually(t, "a node that no ledger names is refused", func() bool { return counted(t, f.f.metrics.left, leftRefused) > 0 })
+	eventually(t, "a node that no ledger names is refused", func() bool { return f.f.metrics.left.With(leftRefused).Value() > 0 })
 	if f.replica.Size() != 0 {
 		t.Fatal("it learned something")
 	}

@@ -177,7 +177,7 @@ func NewCopies(cfg CopiesConfig) (*Copies, error) {
 	s.voters.Store(&map[peer.ID]p2p.ForeignVoter{})
 	for _, r := range cfg.Regions {
 		c := newCopy(s, r)
-		if err := c.metrics.register(cfg.Metrics); err != nil {
+		if err := c.metrics.Register(cfg.Metrics); err != nil {
 			cancel()
 			return nil, errors.Join(fmt.Errorf("copies: %w", err), s.Close())
 		}
@@ -209,7 +209,7 @@ func (s *Copies) Close() error {
 	s.wg.Wait()
 	var errs []error
 	for _, c := range s.copies {
-		c.metrics.unregister(s.cfg.Metrics)
+		c.metrics.Unregister(s.cfg.Metrics)
 		errs = append(errs, c.closeErr)
 	}
 	return errors.Join(errs...)

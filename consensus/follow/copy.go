@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/internal/tally"
 )
 
 // Errors of reading a [Copy]; test with errors.Is.
@@ -34,8 +34,8 @@ type Copy struct {
 	region  string
 	set     *Copies
 	feed    *Feed
-	metrics collectors
-	rebuilt prometheus.Counter
+	metrics *tally.Figures
+	rebuilt tally.Counter
 
 	size      atomic.Int64 // entries, as far as known: a copy that was not opened yet has none
 	replicaMu sync.RWMutex // held for reading while the replica is read, and for writing while it comes and goes
@@ -76,15 +76,11 @@ type CopyStatus struct {
 func newCopy(s *Copies, region string) *Copy {
 	c := &Copy{region: region, set: s, feed: NewFeed(0), soundAt: -1}
 	c.status.Region = region
-	gauge := func(name, help string, is func(CopyStatus) bool) prometheus.Collector {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: metricsNamespace, Subsystem: "copy", Name: name, Help: help,
-			ConstLabels: prometheus.Labels{"region": region}}, func() float64 { return truth(is(c.Status())) })
-	}
-	counter, _ := counters("copy", region)
-	c.rebuilt = counter("rebuilt_total", "Times that the copy of another region's ledger was discarded and begun anew.")
-	c.metrics = collectors{c.rebuilt,
-		gauge("open", "1 while the copy of another region's ledger is open.", func(s CopyStatus) bool { return s.Open }),
-		gauge("blamed", "1 while most of a region's nodes send what re-execution refuses.", func(s CopyStatus) bool { return s.Blame != nil })}
+	c.metrics = tally.New(copyPrefix, of(region), func(sheet *tally.Sheet) {
+		sheet.Counter("rebuilt_total", "Times that the copy of another region's ledger was discarded and begun anew.", &c.rebuilt)
+		sheet.Gauge("open", "1 while the copy of another region's ledger is open.", func() float64 { return truth(c.Status().Open) })
+		sheet.Gauge("blamed", "1 while most of a region's nodes send what re-execution refuses.", func() float64 { return truth(c.Status().Blame != nil) })
+	})
 	return c
 }
 

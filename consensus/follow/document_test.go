@@ -165,7 +165,7 @@ func TestPeersThatCheatWithDocuments(t *testing.T) {
 				if told == 0 {
 					t.Fatal("no lie was told")
 				}
-				if got := counted(t, r.f.metrics.left, c.reason); got != 1 || r.replica.Size() != at || r.diverged.Load() != nil {
+				if got := r.f.metrics.left.With(c.reason).Value(); got != 1 || r.replica.Size() != at || r.diverged.Load() != nil {
 					t.Fatalf("the liar was left %v times for %q, with %d of %d entries: %+v", got, c.reason, r.replica.Size(), at, r.f.Status())
 				}
 				n.add("honest", serves(o.server()))

@@ -218,10 +218,10 @@ func (f *Follower) Run(ctx context.Context) error {
 	if ran {
 		return errNotIdle
 	}
-	if err := f.metrics.register(f.cfg.Metrics); err != nil {
+	if err := f.metrics.Register(f.cfg.Metrics); err != nil {
 		return fmt.Errorf("follow: %w", err)
 	}
-	defer f.metrics.unregister(f.cfg.Metrics)
+	defer f.metrics.Unregister(f.cfg.Metrics)
 	if f.cfg.once {
 		return f.runOnce(ctx)
 	}
@@ -268,7 +268,7 @@ func (f *Follower) leave(p peer.ID, err error) error {
 	if !errors.As(err, &why) {
 		why = &fault{reason: leftNetwork, err: err}
 	}
-	f.metrics.left.WithLabelValues(why.reason).Inc()
+	f.metrics.left.With(why.reason).Inc()
 	f.set(func(s *Status) {
 		s.LastError = fmt.Sprintf("%v: %s", p, cut(why.Error()))
 		if why.lie() {

@@ -173,7 +173,7 @@ func TestFollowerGoesToTheNextPeer(t *testing.T) {
 				if n.opened("bad") != 1 || n.opened("good") != 1 {
 					t.Fatalf("%d and %d streams were opened", n.opened("bad"), n.opened("good"))
 				}
-				if got := counted(t, r.f.metrics.left, c.reason); got != 1 {
+				if got := r.f.metrics.left.With(c.reason).Value(); got != 1 {
 					t.Fatalf("left for %q: %v times; %s", c.reason, got, r.f.Status().LastError)
 				}
 				_ = r.stop()
@@ -232,7 +232,7 @@ func TestAgeGrowsThroughAChain(t *testing.T) {
 		if meshes[0].opened("member1") < 2 || meshes[1].opened("member0") < 2 {
 			t.Fatal("the members did not try each other: nothing was shown")
 		}
-		if counted(t, members[0].f.metrics.left, leftStale) == 0 {
+		if members[0].f.metrics.left.With(leftStale).Value() == 0 {
 			t.Fatal("nobody was left for being stale")
 		}
 		meshes[0].add("voter", voter)
@@ -355,7 +355,7 @@ func TestReplicaThatFailsIsNotTakenForALie(t *testing.T) {
 		if r.diverged.Load() != nil || r.f.Status().Diverged != "" {
 			t.Fatal("a full disk was called a divergence")
 		}
-		if got := counted(t, r.f.metrics.left, leftEntry); got != 0 {
+		if got := r.f.metrics.left.With(leftEntry).Value(); got != 0 {
 			t.Fatal("the peer was blamed")
 		}
 	})

@@ -133,7 +133,7 @@ func (f *Follower) foreignClaim(p peer.ID, why *fault) error {
 	agree := f.book.claimants(*why.claim, peers)
 	if why.reason != leftFork {
 		r := &Refused{Origin: f.cfg.Region, Index: f.at.size, Code: why.code, Detail: cut(why.Error()), Err: why.err, Peer: p, Agreeing: agree, Peers: len(peers)}
-		f.metrics.refused.WithLabelValues(r.Code).Inc()
+		f.metrics.refused.With(r.Code).Inc()
 		if r.Most() {
 			f.cfg.Logger.Error("most of a region's nodes send what re-execution refuses: it gets no vote; others of it are asked again later",
 				"code", r.Code, "index", r.Index, "agreeing", agree, "peers", len(peers), "error", why.err)

@@ -276,7 +276,7 @@ func TestAnEarlyEntryIsWaitedFor(t *testing.T) {
 					pass(time.Millisecond + time.Second) // and a stream may have to be opened
 				}
 				sameAs(t, o, r.replica)
-				waited := gathered(t, r.f.metrics.early) > 0
+				waited := r.f.metrics.early.Value() > 0
 				if s := r.f.Status(); !s.EarlyUntil.IsZero() || s.Refused != "" || len(told.told()) != 0 || waited != (c.wait > 0) {
 					t.Errorf("after the wait: %+v, refusals %v, waited %v", s, told.told(), waited)
 				}
@@ -369,7 +369,7 @@ func TestACopySticksToWhatItHasExecuted(t *testing.T) {
 		r2 := startWith(t, r.replica, n, told.config)
 		_ = r.stop()
 		pass(time.Minute)
-		if got := counted(t, r2.f.metrics.left, leftFork); got < 1 {
+		if got := r2.f.metrics.left.With(leftFork).Value(); got < 1 {
 			t.Fatal("the fork was not seen")
 		}
 		prefixOf(t, o, r.replica)
@@ -491,7 +491,7 @@ func TestRootsThatAreNotDueOrWrong(t *testing.T) {
 				n.add("v2", nil)
 				r := start(t, fed, n, told.config)
 				pass(time.Second)
-				if got := counted(t, r.f.metrics.left, c.reason); got != 1 {
+				if got := r.f.metrics.left.With(c.reason).Value(); got != 1 {
 					t.Errorf("left %v times for %q: %s", got, c.reason, r.f.Status().LastError)
 				}
 				_ = r.stop()

@@ -14,7 +14,6 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/bizra/bizra/fsm"
 	"github.com/bizra/bizra/fsm/federation"
@@ -388,43 +387,6 @@ func relay(inner handler, change func(f *frame, out io.Writer) (forward bool)) h
 			}
 		}
 	}
-}
-
-// counted is the value of a counter with one label.
-func counted(t testing.TB, c prometheus.Collector, label string) float64 {
-	t.Helper()
-	r := prometheus.NewPedanticRegistry()
-	if err := r.Register(c); err != nil {
-		t.Fatal(err)
-	}
-	families, err := r.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			for _, l := range m.GetLabel() {
-				if l.GetValue() == label {
-					return m.GetCounter().GetValue()
-				}
-			}
-		}
-	}
-	return 0
-}
-
-// gathered is the value of a counter without labels that vary.
-func gathered(t testing.TB, c prometheus.Collector) float64 {
-	t.Helper()
-	r := prometheus.NewPedanticRegistry()
-	if err := r.Register(c); err != nil {
-		t.Fatal(err)
-	}
-	families, err := r.Gather()
-	if err != nil || len(families) != 1 {
-		t.Fatalf("%d metrics: %v", len(families), err)
-	}
-	return families[0].GetMetric()[0].GetCounter().GetValue()
 }
 
 // addVoter has an operator name another voter of the region.

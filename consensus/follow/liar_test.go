@@ -166,7 +166,7 @@ func TestPeersThatLieAreLeftAndNothingFalseIsTaken(t *testing.T) {
 				if r.replica.Size() == o.m.Size() && c.reason != leftOrder {
 					t.Fatal("all was taken from the liar: the lie changed nothing")
 				}
-				if got := counted(t, r.f.metrics.left, c.reason); got != 1 {
+				if got := r.f.metrics.left.With(c.reason).Value(); got != 1 {
 					t.Fatalf("the liar was left %v times for %q; refused: %s", got, c.reason, r.f.Status().Refused)
 				}
 				if r.f.Status().Refused == "" || strings.Contains(r.f.Status().Refused, "no route") {
@@ -237,7 +237,7 @@ func TestALongFrameIsRefusedBeforeItIsRead(t *testing.T) {
 		n.add("gone", nil)
 		r := start(t, fed, n)
 		pass(time.Second)
-		if counted(t, r.f.metrics.left, leftMalformed) != 1 || sent == 0 || sent > 1<<17 {
+		if r.f.metrics.left.With(leftMalformed).Value() != 1 || sent == 0 || sent > 1<<17 {
 			t.Fatalf("left after %d bytes: %+v", sent, r.f.Status())
 		}
 		_ = r.stop()

@@ -163,8 +163,8 @@ func TestOverLibp2p(t *testing.T) {
 	srv := serveOn(t, o, first)
 	r := followOn(t, fed, member, down.ID(), first.ID())
 	r.reaches(t, o)
-	if o.m.Size() != 5001 || counted(t, r.f.metrics.left, leftNetwork) == 0 {
-		t.Fatalf("%d entries; the peer that is down was left %v times", o.m.Size(), counted(t, r.f.metrics.left, leftNetwork))
+	if o.m.Size() != 5001 || r.f.metrics.left.With(leftNetwork).Value() == 0 {
+		t.Fatalf("%d entries; the peer that is down was left %v times", o.m.Size(), r.f.metrics.left.With(leftNetwork).Value())
 	}
 	for range 20 { // far more often than there are heartbeats
 		o.grow(1)
@@ -224,7 +224,7 @@ func TestWhoMayNotFollowLearnsNothing(t *testing.T) {
 		knows(h, voter)
 		before := srv.Stats().Refused
 		r := followOn(t, fed, h, voter.ID())
-		eventually(t, name+" is refused", func() bool { return counted(t, r.f.metrics.left, leftRefused) > 0 })
+		eventually(t, name+" is refused", func() bool { return r.f.metrics.left.With(leftRefused).Value() > 0 })
 		r.stop(t)
 		if srv.Stats().Refused == before || srv.Stats().Served != 0 {
 			t.Fatalf("%s: server %+v", name, srv.Stats())
@@ -252,12 +252,12 @@ func TestLimitsOverLibp2p(t *testing.T) {
 		return s
 	}
 	one, two := open(), open() // neither is read
-	eventually(t, "both are served", func() bool { return srv.Stats().Open == 2 || counted(t, srv.metrics.ended, "slow") > 0 })
+	eventually(t, "both are served", func() bool { return srv.Stats().Open == 2 || srv.metrics.ended.With("slow").Value() > 0 })
 	three := open()
 	if _, err := readFrame(three); !errors.Is(streamError(err), p2p.ErrBusy) {
 		t.Fatalf("a third stream: %v", err)
 	}
-	eventually(t, "the slow readers are cut off", func() bool { return counted(t, srv.metrics.ended, "slow") == 2 && srv.Stats().Open == 0 })
+	eventually(t, "the slow readers are cut off", func() bool { return srv.metrics.ended.With("slow").Value() == 2 && srv.Stats().Open == 0 })
 	for _, s := range []network.Stream{one, two} {
 		var err error
 		for err == nil {

@@ -147,14 +147,14 @@ func Serve(cfg ServerConfig) (*Server, error) {
 	if cfg.Host == nil || cfg.Access == nil {
 		return nil, errors.New("serve entries: Host and Access must be set")
 	}
-	if err := srv.metrics.register(cfg.Metrics); err != nil {
+	if err := srv.metrics.Register(cfg.Metrics); err != nil {
 		return nil, fmt.Errorf("serve entries: %w", err)
 	}
 	srv.streams, err = p2p.ServeStream(cfg.Host, cfg.Access, p2p.ProtocolEntries,
 		p2p.Limits{RequestBytesMax: requestBytesMax, ResponseBytesMax: FrameBytesMax, ConcurrentMax: srv.cfg.StreamsMax, PerPeerMax: srv.cfg.PerPeerMax},
 		func(ctx context.Context, from peer.ID, s network.Stream) error { return srv.handle(ctx, from, s) })
 	if err != nil {
-		srv.metrics.unregister(cfg.Metrics)
+		srv.metrics.Unregister(cfg.Metrics)
 		return nil, err
 	}
 	return srv, nil
@@ -174,16 +174,16 @@ func (srv *Server) Stats() p2p.Stats { return srv.streams.Stats() }
 // Close ends every stream and waits for what serves them.
 func (srv *Server) Close() error {
 	err := srv.streams.Close()
-	srv.metrics.unregister(srv.cfg.Metrics)
+	srv.metrics.Unregister(srv.cfg.Metrics)
 	return err
 }
 
 // handle serves one stream until it ends.
 func (srv *Server) handle(ctx context.Context, from peer.ID, s Stream) error {
 	srv.metrics.open.Inc()
-	defer srv.metrics.open.Dec()
+	defer srv.metrics.open.Add(-1)
 	err := srv.stream(ctx, from, s)
-	srv.metrics.ended.WithLabelValues(endReason(err)).Inc()
+	srv.metrics.ended.With(endReason(err)).Inc()
 	log := srv.cfg.Logger.Debug
 	if errors.Is(err, errSlowReader) || errors.Is(err, errChatter) {
 		log = srv.cfg.Logger.Warn

@@ -327,7 +327,7 @@ func TestServerCutsOffWhoAbusesIt(t *testing.T) {
 				if reason == "" {
 					reason = refusedMalformed
 				}
-				if n := counted(t, srv.metrics.ended, reason); n != 1 {
+				if n := srv.metrics.ended.With(reason).Value(); n != 1 {
 					t.Fatalf("%v streams were counted as %s", n, reason)
 				}
 			})
@@ -410,17 +410,17 @@ func TestServerConfig(t *testing.T) {
 func TestMetricsAreRegisteredOnce(t *testing.T) {
 	r := prometheus.NewPedanticRegistry()
 	m := newServerMetrics("a")
-	if err := m.register(r); err != nil {
+	if err := m.Register(r); err != nil {
 		t.Fatal(err)
 	}
-	if err := newServerMetrics("a").register(r); err == nil {
+	if err := newServerMetrics("a").Register(r); err == nil {
 		t.Fatal("registered twice")
 	}
-	if err := newServerMetrics("b").register(r); err != nil {
+	if err := newServerMetrics("b").Register(r); err != nil {
 		t.Fatalf("another region: %v", err)
 	}
-	m.unregister(r)
-	if err := newServerMetrics("a").register(r); err != nil {
+	m.Unregister(r)
+	if err := newServerMetrics("a").Register(r); err != nil {
 		t.Fatalf("after it was taken out: %v", err)
 	}
 }

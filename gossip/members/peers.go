@@ -1,7 +1,6 @@
 package members
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/bizra/bizra/internal/tally"
 	"github.com/bizra/bizra/p2p"
 )
 
@@ -137,25 +137,13 @@ func (s *Service) peer(id peer.ID, named string) Peer {
 	return p
 }
 
-func (s *Service) register() error {
-	if s.cfg.Metrics == nil {
-		return nil
-	}
+func (s *Service) figures(sheet *tally.Sheet) {
 	for state := Alive; state < Unknown; state++ {
-		c := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "bizra", Subsystem: "gossip", Name: "members",
-			Help: "Nodes of the own region by state, as heard by heartbeats.", ConstLabels: prometheus.Labels{"state": state.String()}}, func() float64 {
+		sheet.GaugeOf("members", "Nodes of the own region by state, as heard by heartbeats.", prometheus.Labels{"state": state.String()}, func() float64 {
 			votes := s.votes()
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			return float64(s.table.count(time.Now(), votes)[state])
 		})
-		if err := s.cfg.Metrics.Register(c); err != nil {
-			for _, done := range s.metrics {
-				s.cfg.Metrics.Unregister(done)
-			}
-			return fmt.Errorf("members: register metrics: %w", err)
-		}
-		s.metrics = append(s.metrics, c)
 	}
-	return nil
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/bizra/bizra/gossip"
+	"github.com/bizra/bizra/internal/rounds"
+	"github.com/bizra/bizra/internal/tally"
 	"github.com/bizra/bizra/p2p"
 )
 
@@ -94,10 +96,9 @@ func (c Config) validate() error {
 type Service struct {
 	cfg     Config
 	key     crypto.PrivKey
-	cancel  context.CancelFunc
-	ctx     context.Context
-	wg      sync.WaitGroup
-	metrics []prometheus.Collector
+	beats   rounds.Rounds
+	digests rounds.Rounds
+	metrics *tally.Figures
 
 	mu    sync.Mutex
 	table *table
@@ -114,11 +115,10 @@ func New(cfg Config) (*Service, error) {
 	if key == nil {
 		return nil, errors.New("members: the host's key is not in its peerstore: it signs heartbeats")
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	s := &Service{cfg: cfg, key: key, ctx: ctx, cancel: cancel, table: newTable(cfg.DigestEvery)}
-	if err := s.register(); err != nil {
-		cancel()
-		return nil, err
+	s := &Service{cfg: cfg, key: key, table: newTable(cfg.DigestEvery)}
+	s.metrics = tally.New("bizra_gossip", nil, s.figures)
+	if err := s.metrics.Register(cfg.Metrics); err != nil {
+		return nil, fmt.Errorf("members: %w", err)
 	}
 	cfg.Gossip.Handle(gossip.Members, gossip.Handler{Judge: s.judgeBeat, Deliver: s.deliverBeat})
 	cfg.Gossip.Handle(gossip.Roster, gossip.Handler{Judge: s.judgeRoster, Deliver: s.deliverRoster})
@@ -127,50 +127,40 @@ func New(cfg Config) (*Service, error) {
 }
 
 // Start begins to send; the router must have been started.
-func (s *Service) Start() { s.wg.Go(s.run) }
+func (s *Service) Start() {
+	first := true
+	// Nodes that start together must not beat together for ever.
+	s.beats.Start(rand.N(min(s.cfg.BeatEvery, time.Second)), func() time.Duration { //nolint:gosec // spreads load, guards no secret
+		every := s.beat(false)
+		if first {
+			first, every = false, rand.N(every)+1 //nolint:gosec // as above
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.table.forget(time.Now())
+		return every
+	})
+	s.digests.Start(s.cfg.DigestEvery, func() time.Duration {
+		if s.cfg.Leading() {
+			s.digest()
+		}
+		return s.cfg.DigestEvery
+	})
+}
 
 // leaveLinger is how long a last word is given to get on its way; GossipSub does not say when it has.
 const leaveLinger = 200 * time.Millisecond
 
 // Close says that this node leaves and stops sending. The router must still be open, or nobody hears it.
 func (s *Service) Close() error {
-	s.cancel()
-	s.wg.Wait()
+	s.beats.Stop()
+	s.digests.Stop()
 	s.beat(true)
 	linger := time.NewTimer(leaveLinger)
 	defer linger.Stop()
 	<-linger.C
-	for _, c := range s.metrics {
-		s.cfg.Metrics.Unregister(c)
-	}
+	s.metrics.Unregister(s.cfg.Metrics)
 	return nil
-}
-
-func (s *Service) run() {
-	// Nodes that start together must not beat together for ever.
-	beat := time.NewTimer(rand.N(min(s.cfg.BeatEvery, time.Second))) //nolint:gosec // spreads load, guards no secret
-	defer beat.Stop()
-	digests := time.NewTicker(s.cfg.DigestEvery)
-	defer digests.Stop()
-	for first := true; ; first = false {
-		select {
-		case <-s.ctx.Done():
-			return
-		case <-beat.C:
-			every := s.beat(false)
-			if first {
-				every = rand.N(every) + 1 //nolint:gosec // as above
-			}
-			beat.Reset(every)
-			s.mu.Lock()
-			s.table.forget(time.Now())
-			s.mu.Unlock()
-		case <-digests.C:
-			if s.cfg.Leading() {
-				s.digest()
-			}
-		}
-	}
 }
 
 // next gives the next sequence number. Under mu.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/bizra/bizra/fsm/pattern"
 	"github.com/bizra/bizra/gossip"
+	"github.com/bizra/bizra/internal/tally"
 	"github.com/bizra/bizra/pci"
 )
 
@@ -111,8 +112,8 @@ func order(a, b *kept) int {
 // Store keeps patterns. Safe for concurrent use.
 type Store struct {
 	cfg     Config
-	metrics []prometheus.Collector
-	evicted prometheus.Counter
+	metrics *tally.Figures
+	evicted tally.Counter
 
 	mu       sync.RWMutex
 	ordered  []*kept // by order
@@ -126,20 +127,13 @@ func New(cfg Config) (*Store, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	s := &Store{cfg: cfg, byDigest: make(map[[32]byte]*kept), byAgent: make(map[agent][]*kept),
-		evicted: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "bizra", Subsystem: "gossip", Name: "patterns_not_kept_total",
-			Help: "Patterns that were not kept, or no longer, because others have more impact or are newer."})}
-	s.metrics = []prometheus.Collector{s.evicted, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "bizra", Subsystem: "gossip", Name: "patterns",
-		Help: "Patterns kept."}, func() float64 { return float64(s.Len()) })}
-	if cfg.Metrics != nil {
-		for i, c := range s.metrics {
-			if err := cfg.Metrics.Register(c); err != nil {
-				for _, done := range s.metrics[:i] {
-					cfg.Metrics.Unregister(done)
-				}
-				return nil, fmt.Errorf("patterns: register metrics: %w", err)
-			}
-		}
+	s := &Store{cfg: cfg, byDigest: make(map[[32]byte]*kept), byAgent: make(map[agent][]*kept)}
+	s.metrics = tally.New("bizra_gossip", nil, func(sheet *tally.Sheet) {
+		sheet.Counter("patterns_not_kept_total", "Patterns that were not kept, or no longer, because others have more impact or are newer.", &s.evicted)
+		sheet.Gauge("patterns", "Patterns kept.", func() float64 { return float64(s.Len()) })
+	})
+	if err := s.metrics.Register(cfg.Metrics); err != nil {
+		return nil, fmt.Errorf("patterns: %w", err)
 	}
 	cfg.Gossip.Handle(gossip.Patterns, gossip.Handler{Judge: s.judge, Deliver: s.deliver})
 	return s, nil
@@ -147,11 +141,7 @@ func New(cfg Config) (*Store, error) {
 
 // Close takes the store's metrics back.
 func (s *Store) Close() error {
-	if s.cfg.Metrics != nil {
-		for _, c := range s.metrics {
-			s.cfg.Metrics.Unregister(c)
-		}
-	}
+	s.metrics.Unregister(s.cfg.Metrics)
 	return nil
 }
 
