@@ -113,6 +113,7 @@ type Config struct {
 	ValidateWorkers int
 
 	Heartbeat   time.Duration // of GossipSub, 1 s
+	History     time.Duration // for how long messages can be asked for by those who are told of them, 5 s, but two heartbeats at least
 	SampleEvery time.Duration // how often behaviour is looked at, 2 s
 	ScoreEvery  time.Duration // how often scores are taken for [Router.Standing], 10 s
 
@@ -134,6 +135,9 @@ type Config struct {
 	// LocalOnly, if set, is told when the node loses the rest of the world and when it
 	// finds it again, on a goroutine of the router's.
 	LocalOnly func(LocalStatus)
+	// Share gives the same bytes for the data of a message with this name, maybe those of another node in the
+	// process, and what it gives must not be changed: each node keeps a message for a while. Nil: nodes share nothing.
+	Share func(id string, data []byte) []byte
 
 	Logger  *slog.Logger          // slog.Default()
 	Metrics prometheus.Registerer // nil: none
@@ -168,6 +172,7 @@ func (c Config) withDefaults() Config {
 	number(&c.DeliverQueue, 4096)
 	number(&c.ValidateWorkers, runtime.GOMAXPROCS(0))
 	duration(&c.Heartbeat, time.Second)
+	duration(&c.History, 5*time.Second)
 	duration(&c.SampleEvery, 2*time.Second)
 	duration(&c.ScoreEvery, 10*time.Second)
 	number(&c.PeerBytesPerSecond, 2<<20)
@@ -178,6 +183,9 @@ func (c Config) withDefaults() Config {
 	number(&c.OutboxMax, 1024)
 	number(&c.OutboxBytesMax, 8<<20)
 	duration(&c.SilenceAfter, 90*time.Second)
+	if c.Share == nil {
+		c.Share = func(_ string, data []byte) []byte { return data }
+	}
 	if c.LocalOnly == nil {
 		c.LocalOnly = func(LocalStatus) {}
 	}
@@ -199,7 +207,7 @@ func (c Config) validate() error {
 		{"Regions", float64(c.Regions), 1}, {"RegionNodes", float64(c.RegionNodes), 1}, {"CheckpointEvery", c.CheckpointEvery.Seconds(), 0.001},
 		{"BeatEvery", c.BeatEvery.Seconds(), 0.1}, {"DigestEvery", c.DigestEvery.Seconds(), 0.1}, {"PatternsPerSecond", c.PatternsPerSecond, 0},
 		{"OutboundQueue", float64(c.OutboundQueue), 1}, {"ValidateQueue", float64(c.ValidateQueue), 1}, {"DeliverQueue", float64(c.DeliverQueue), 1},
-		{"ValidateWorkers", float64(c.ValidateWorkers), 1}, {"Heartbeat", c.Heartbeat.Seconds(), 0.1}, {"SampleEvery", c.SampleEvery.Seconds(), 0.1},
+		{"ValidateWorkers", float64(c.ValidateWorkers), 1}, {"Heartbeat", c.Heartbeat.Seconds(), 0.1}, {"History", c.History.Seconds(), 0.1}, {"SampleEvery", c.SampleEvery.Seconds(), 0.1},
 		{"ScoreEvery", c.ScoreEvery.Seconds(), 0.1}, {"PeerBytesPerSecond", float64(c.PeerBytesPerSecond), rpcBytesMax},
 		{"PeerBytesBurst", float64(c.PeerBytesBurst), rpcBytesMax}, {"MuteFor", c.MuteFor.Seconds(), 1}, {"MuteForMax", c.MuteForMax.Seconds(), c.MuteFor.Seconds()},
 		{"ProbationFor", c.ProbationFor.Seconds(), c.SampleEvery.Seconds()}, {"OutboxMax", float64(c.OutboxMax), 1}, {"OutboxBytesMax", float64(c.OutboxBytesMax), rpcBytesMax},

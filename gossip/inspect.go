@@ -29,7 +29,7 @@ func (r *Router) inspect(from peer.ID, rpc *pubsub.RPC) error {
 	case s == nil:
 		r.metrics.dropped.With("unknown_peer").Add(float64(len(rpc.Publish)))
 		return errUnknown
-	case s.breaker.muted(now):
+	case s.muted(now):
 		r.metrics.dropped.With("muted").Add(float64(len(rpc.Publish)))
 		return errMuted
 	}

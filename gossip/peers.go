@@ -40,14 +40,14 @@ func (r *Router) Standing(p peer.ID) PeerStanding {
 	r.standings.mu.Lock()
 	if s := r.standings.byPeer[p]; s != nil {
 		st.Score = s.score(now)
-		st.Muted, st.Probation = s.breaker.muted(now), s.breaker.state == breakerHalf
+		st.Muted, st.Probation = s.muted(now), s.probation()
 		st.Why = s.why(now)
 	}
 	r.standings.mu.Unlock()
 	if all := r.scores.Load(); all != nil {
-		if snap := (*all)[p]; snap != nil {
-			st.Score = snap.Score - snap.AppSpecificScore + st.Score
-			st.Why = append(st.Why, r.whySnapshot(snap)...)
+		if its, ok := (*all)[p]; ok {
+			st.Score += its.score - its.application
+			st.Why = append(st.Why, its.why...)
 		}
 	}
 	return st
@@ -55,6 +55,20 @@ func (r *Router) Standing(p peer.ID) PeerStanding {
 
 // Why says in words what is held against a peer, worst first.
 func (r *Router) Why(p peer.ID) []string { return r.Standing(p).Why }
+
+// taken is what remains of a peer's score until it is taken again.
+type taken struct {
+	score, application float64 // the latter is its part that the application gave
+	why                []string
+}
+
+func (r *Router) takeScores(all map[peer.ID]*pubsub.PeerScoreSnapshot) {
+	scores := make(map[peer.ID]taken, len(all))
+	for p, s := range all {
+		scores[p] = taken{score: s.Score, application: s.AppSpecificScore, why: r.whySnapshot(s)}
+	}
+	r.scores.Store(&scores)
+}
 
 // whySnapshot reads what GossipSub itself holds against a peer.
 func (r *Router) whySnapshot(s *pubsub.PeerScoreSnapshot) []string {
@@ -80,9 +94,9 @@ func (r *Router) standingCounts() (muted, probation int) {
 	defer r.standings.mu.Unlock()
 	for _, s := range r.standings.byPeer {
 		switch {
-		case s.breaker.muted(now):
+		case s.muted(now):
 			muted++
-		case s.breaker.state == breakerHalf:
+		case s.probation():
 			probation++
 		}
 	}
@@ -97,13 +111,13 @@ func (r *Router) scoreCounts() (good, low, noGossip, noPublish, graylisted int) 
 	}
 	for _, s := range *all {
 		switch {
-		case s.Score >= 0:
+		case s.score >= 0:
 			good++
-		case s.Score >= gossipThreshold:
+		case s.score >= gossipThreshold:
 			low++
-		case s.Score >= publishThreshold:
+		case s.score >= publishThreshold:
 			noGossip++
-		case s.Score >= graylistThreshold:
+		case s.score >= graylistThreshold:
 			noPublish++
 		default:
 			graylisted++

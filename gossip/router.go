@@ -56,7 +56,7 @@ type Router struct {
 	listeners     atomic.Uint64
 	seenListeners uint64        // of listeners, by tending
 	distinct      atomic.Uint64 // messages heard so far, each once
-	scores        atomic.Pointer[map[peer.ID]*pubsub.PeerScoreSnapshot]
+	scores        atomic.Pointer[map[peer.ID]taken]
 	counts        copies
 
 	handlers [kinds]Handler // set before Start
@@ -93,6 +93,9 @@ func New(h host.Host, access *p2p.Access, cfg Config) (*Router, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
 		return nil, err
+	}
+	if _, err := newBreaker(); err != nil {
+		return nil, fmt.Errorf("gossip: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &Router{cfg: cfg, host: h, access: access, streams: newStreams(), ctx: ctx, cancel: cancel,
@@ -152,7 +155,7 @@ func (r *Router) options() []pubsub.Option {
 	}
 	if !r.cfg.off.scoring {
 		opts = append(opts, pubsub.WithPeerScore(r.scoreParams(), scoreThresholds()),
-			pubsub.WithPeerScoreInspect(func(m map[peer.ID]*pubsub.PeerScoreSnapshot) { r.scores.Store(&m) }, r.cfg.ScoreEvery))
+			pubsub.WithPeerScoreInspect(r.takeScores, r.cfg.ScoreEvery))
 	}
 	return opts
 }
@@ -271,7 +274,8 @@ func (r *Router) validate(ctx context.Context, t Topic, from peer.ID, m *pubsub.
 	}
 	r.distinct.Add(1)
 	now := time.Now()
-	payload, err := unframe(m.GetData())
+	m.Data = r.cfg.Share(m.ID, m.Data)
+	payload, err := unframe(m.Data)
 	switch {
 	case errors.Is(err, errFrameVersion):
 		return r.verdict(t, from, Judgement{Verdict: Ignore})
@@ -344,8 +348,7 @@ func (r *Router) offend(p peer.ID, o offence, why string) {
 	r.standings.mu.Lock()
 	defer r.standings.mu.Unlock()
 	if s := r.standings.byPeer[p]; s != nil {
-		s.offend(o, 1)
-		s.rejected = why[:min(len(why), reasonBytesMax)]
+		s.offend(o, 1).rejected = why[:min(len(why), reasonBytesMax)]
 	}
 }
 

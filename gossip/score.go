@@ -84,6 +84,8 @@ func (c *Config) meshParams() pubsub.GossipSubParams {
 	p.D, p.Dlo, p.Dhi, p.Dout, p.Dscore = meshDegree, 3, 8, 1, 2
 	p.Dlazy = meshLazy
 	p.HeartbeatInterval = c.Heartbeat
+	p.HistoryLength = max(2, int((c.History+c.Heartbeat-1)/c.Heartbeat))
+	p.HistoryGossip = min(p.HistoryLength-1, (3*p.HistoryLength+4)/5) // what was told of last must still be there when it is asked for
 	p.MaxIHaveLength, p.MaxIHaveMessages = ihaveLengthMax, ihaveMessagesMax
 	p.Connectors, p.MaxPendingConnections = 0, 1
 	return p

@@ -9,6 +9,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/time/rate"
+
+	"github.com/bizra/bizra/internal/tally"
 )
 
 // offence is something that a peer does and should not.
@@ -80,65 +82,93 @@ const (
 type standing struct {
 	heard   time.Time
 	buckets [bucketsCount]*rate.Limiter // made when they are needed
-	breaker breaker
+	faults  *faults                     // nil for a peer that has never done anything it should not, as most never do
 
 	// Since the last sample.
 	good       float64 // messages that were accepted
 	duplicates float64 // messages that others had brought before
 	stale      float64 // messages whose payload was known
-	bad        [offences]float64
+}
 
+// faults are what is held against a peer.
+type faults struct {
+	breaker  breaker
+	bad      [offences]float64 // since the last sample
 	owed     [offences]float64 // decaying with penaltyHalfLife
-	decayed  time.Time
-	rejected string // why its last rejected message was
+	decayed  time.Time         // when it was last; zero before the first time
+	rejected string            // why its last rejected message was
 }
 
-func newStanding(now time.Time) (*standing, error) {
-	b, err := newBreaker()
-	return &standing{heard: now, breaker: b, decayed: now}, err
+// offend counts what the peer did and should not, and gives what is held against it.
+func (s *standing) offend(o offence, count float64) *faults {
+	if s.faults == nil {
+		fresh, _ := newBreaker() // whose error [New] has met
+		s.faults = &faults{breaker: fresh}
+	}
+	s.faults.bad[o] += count
+	return s.faults
 }
 
-func (s *standing) offend(o offence, count float64) { s.bad[o] += count }
+// muted says whether the peer is not heard now, probation whether it is heard on probation.
+func (s *standing) muted(now time.Time) bool { return s.faults != nil && s.faults.breaker.muted(now) }
+
+func (s *standing) probation() bool {
+	return s.faults != nil && s.faults.breaker.state == breakerHalf
+}
 
 // decay lets what is owed fade up to now.
-func (s *standing) decay(now time.Time) {
-	factor := math.Exp2(-now.Sub(s.decayed).Seconds() / penaltyHalfLife.Seconds())
-	for o := range s.owed {
-		s.owed[o] *= factor
+func (f *faults) decay(now time.Time) {
+	if !f.decayed.IsZero() {
+		factor := math.Exp2(-now.Sub(f.decayed).Seconds() / penaltyHalfLife.Seconds())
+		for o := range f.owed {
+			f.owed[o] *= factor
+		}
 	}
-	s.decayed = now
+	f.decayed = now
 }
 
 // sample ends an interval in which the router heard so many distinct messages, and says
 // whether the breaker's state changed. Everybody brings a message once and, asked, twice;
-// what is beyond that is replayed.
-func (s *standing) sample(now time.Time, distinct float64, cfg *Config) (changed bool) {
+// what is beyond that is replayed. Offences are counted.
+func (s *standing) sample(now time.Time, distinct float64, cfg *Config, counted *tally.Counters) (changed bool) {
 	if over := s.duplicates - (2*distinct + anomalousMin); over > 0 {
-		s.bad[replay] += over
+		s.offend(replay, over)
 		s.duplicates -= over
 	}
 	if over := s.stale - staleAllowedPerSec*cfg.SampleEvery.Seconds(); over > 0 {
-		s.bad[replay] += over
+		s.offend(replay, over)
 		s.stale -= over
 	}
-	s.decay(now)
+	good := s.good + s.duplicates + s.stale
+	s.good, s.duplicates, s.stale = 0, 0, 0
+	f := s.faults
+	if f == nil {
+		return false
+	}
+	f.decay(now)
 	bad := 0.0
-	for o, n := range s.bad {
-		s.owed[o] += n
+	for o, n := range f.bad {
+		if n == 0 {
+			continue
+		}
+		counted.With(offence(o).String()).Add(n)
+		f.owed[o] += n
 		bad += n * offence(o).weight()
 	}
-	changed = !cfg.off.breaker && s.breaker.step(now, anomaly(bad, s.good+s.duplicates+s.stale), cfg)
-	s.good, s.duplicates, s.stale, s.bad = 0, 0, 0, [offences]float64{}
-	return changed
+	f.bad = [offences]float64{}
+	return !cfg.off.breaker && f.breaker.step(now, anomaly(bad, good), cfg)
 }
 
 // score is the application's part (P5) of the peer's score, at most 0.
 func (s *standing) score(now time.Time) float64 {
-	if s.breaker.muted(now) {
+	switch {
+	case s.faults == nil:
+		return 0
+	case s.muted(now):
 		return mutedScore
 	}
 	total := 0.0
-	for o, n := range s.owed {
+	for o, n := range s.faults.owed {
 		total -= n * offence(o).penalty()
 	}
 	return max(total, mutedScore)
@@ -146,8 +176,12 @@ func (s *standing) score(now time.Time) float64 {
 
 // why says what is held against the peer, worst first.
 func (s *standing) why(now time.Time) []string {
+	f := s.faults
+	if f == nil {
+		return nil
+	}
 	var reasons []string
-	switch b := &s.breaker; {
+	switch b := &f.breaker; {
 	case b.muted(now):
 		reasons = append(reasons, fmt.Sprintf("muted until %s: %.0f %% of what it did was wrong", b.until.UTC().Format(time.RFC3339), 100*b.share))
 	case b.state != breakerClosed:
@@ -155,17 +189,17 @@ func (s *standing) why(now time.Time) []string {
 	}
 	worst := make([]offence, 0, offences)
 	for o := range offences {
-		if s.owed[o] >= 0.5 {
+		if f.owed[o] >= 0.5 {
 			worst = append(worst, o)
 		}
 	}
 	slices.SortStableFunc(worst, func(a, b offence) int {
-		return cmp.Compare(s.owed[b]*(b.penalty()+b.weight()), s.owed[a]*(a.penalty()+a.weight()))
+		return cmp.Compare(f.owed[b]*(b.penalty()+b.weight()), f.owed[a]*(a.penalty()+a.weight()))
 	})
 	for _, o := range worst {
-		text := o.sentence(s.owed[o])
-		if o == invalid && s.rejected != "" {
-			text += ", the last one because " + s.rejected
+		text := o.sentence(f.owed[o])
+		if o == invalid && f.rejected != "" {
+			text += ", the last one because " + f.rejected
 		}
 		reasons = append(reasons, text)
 	}
@@ -182,10 +216,7 @@ func (r *Router) standingFor(p peer.ID, now time.Time) *standing {
 	if len(r.standings.byPeer) >= peersMax {
 		return nil
 	}
-	s, err := newStanding(now)
-	if err != nil {
-		return nil
-	}
+	s := &standing{heard: now}
 	r.standings.byPeer[p] = s
 	return s
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -56,7 +57,7 @@ func (m *metered) Read(b []byte) (int, error) {
 		b = b[:burst]
 	}
 	n, err := m.Stream.Read(b)
-	if n > 0 {
+	if n > 0 && !m.limit.AllowN(time.Now(), n) { // to wait takes more, though there is nothing to wait for
 		if waited := m.limit.WaitN(m.ctx, n); waited != nil && err == nil {
 			err = waited
 		}

@@ -36,26 +36,25 @@ func (r *Router) sample() {
 	heard := distinct - r.standings.before
 	r.standings.before, r.standings.last = r.standings.last, distinct
 	for p, s := range r.standings.byPeer {
-		for o, n := range s.bad {
-			if n == 0 {
-				continue
-			}
-			r.metrics.offences.With(offence(o).String()).Add(n)
+		if s.sample(now, float64(heard), &r.cfg, &r.metrics.offences) {
+			r.restrained(p, s, now)
 		}
-		if s.sample(now, float64(heard), &r.cfg) {
-			switch s.breaker.state {
-			case breakerOpen:
-				r.metrics.mutes.Inc()
-				r.cfg.Logger.Warn("peer muted", "peer", p, "until", s.breaker.until, "why", s.why(now))
-			case breakerHalf:
-				r.cfg.Logger.Info("peer is heard again, on probation", "peer", p)
-			case breakerClosed:
-				r.cfg.Logger.Info("peer passed its probation", "peer", p)
-			}
-		}
-		if now.Sub(s.heard) >= peersKeptFor && !s.breaker.muted(now) {
+		if now.Sub(s.heard) >= peersKeptFor && !s.muted(now) {
 			delete(r.standings.byPeer, p)
 		}
+	}
+}
+
+// restrained tells of a peer whose breaker has changed.
+func (r *Router) restrained(p peer.ID, s *standing, now time.Time) {
+	switch b := &s.faults.breaker; b.state {
+	case breakerOpen:
+		r.metrics.mutes.Inc()
+		r.cfg.Logger.Warn("peer muted", "peer", p, "until", b.until, "why", s.why(now))
+	case breakerHalf:
+		r.cfg.Logger.Info("peer is heard again, on probation", "peer", p)
+	case breakerClosed:
+		r.cfg.Logger.Info("peer passed its probation", "peer", p)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/bizra/bizra/consensus/attest"
 	"github.com/bizra/bizra/fsm"
+	"github.com/bizra/bizra/fsm/federation"
 	"github.com/bizra/bizra/fsm/pattern"
 	"github.com/bizra/bizra/gossip"
 	"github.com/bizra/bizra/gossip/members"
@@ -25,6 +26,8 @@ const (
 	patternFor  = 10 * time.Minute
 	// memberHeartbeat is how often a member tends its meshes, most of what gossip costs it at rest.
 	memberHeartbeat = 2 * time.Second
+	// memberValidateQueue has room for a certificate of each region and as much again: a place takes memory while it is free.
+	memberValidateQueue = 2 * federation.RegionsMax
 	// sharedMax bounds the committed patterns that wait to be shared.
 	sharedMax = 256
 )
@@ -43,10 +46,10 @@ type hearsay struct {
 // startGossip puts up the node's part in the gossip of its federation.
 func (n *Node) startGossip(context.Context) (err error) {
 	doc := n.Document()
-	cfg := gossip.Config{Federation: doc.Name, Regions: len(doc.Regions), LocalOnly: n.localOnly, Metrics: &n.registry, Logger: n.log}
+	cfg := gossip.Config{Federation: doc.Name, Regions: len(doc.Regions), LocalOnly: n.localOnly, Share: n.cfg.Ground.Share, Metrics: &n.registry, Logger: n.log}
 	if !n.home.Votes() {
 		// It hears of certificates, some a second, and of little else.
-		cfg.ValidateWorkers, cfg.Heartbeat = 1, memberHeartbeat
+		cfg.ValidateWorkers, cfg.Heartbeat, cfg.ValidateQueue = 1, memberHeartbeat, memberValidateQueue
 	}
 	n.hears.router, err = gossip.New(n.host, n.access, cfg)
 	if err != nil {

@@ -46,6 +46,8 @@ type Ground interface {
 	Credential(text []byte, doc *federation.Document) (*p2p.Credential, error)
 	// Verify checks an Ed25519 signature of a heartbeat, a digest or a roster.
 	Verify(public [32]byte, message, signature []byte) bool
+	// Share is [gossip.Config.Share].
+	Share(id string, data []byte) []byte
 	// BookPath is the file of the address book, "" to keep it in memory.
 	BookPath(home *Home) string
 	// Wall reads the wall clock, which may be wrong; how time passes is package time's alone.
@@ -94,6 +96,8 @@ func (earth) Credential(text []byte, doc *federation.Document) (*p2p.Credential,
 func (earth) Verify(public [32]byte, message, signature []byte) bool {
 	return ed25519.Verify(public[:], message, signature)
 }
+
+func (earth) Share(_ string, data []byte) []byte { return data }
 
 func (earth) OpenStore(dir string, o pebblestore.Options) (store.Store, error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {

@@ -44,6 +44,7 @@ type memo struct {
 	entries     generations[entryKey, *fsm.Entry]
 	invitations generations[statementKey, *p2p.Credential]
 	signatures  generations[signatureKey, struct{}]
+	messages    generations[string, []byte]          // of gossip, by the hash that names them; only those that are worth it
 	directories map[[sha256.Size]byte]*p2p.Directory // by the digest of their document; there are few
 	histories   map[historyKey]*history
 }
@@ -223,6 +224,24 @@ func (m *memo) verify(public [32]byte, message, signature []byte) bool {
 	m.signatures.put(key, struct{}{})
 	m.mu.Unlock()
 	return true
+}
+
+// sharedBytesMin is how long a message of gossip must be to be held once for all nodes.
+const sharedBytesMin = 1 << 10
+
+// share is [gossip.Config.Share]. A name is a hash of the topic and the data.
+func (m *memo) share(id string, data []byte) []byte {
+	if m.off || len(data) < sharedBytesMin {
+		return data
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	same, ok := m.messages.get(id)
+	if !ok {
+		same = data
+		m.messages.put(id, data)
+	}
+	return same
 }
 
 // generations remember at least the last so many of what was put in, and at most twice as many.

@@ -210,6 +210,9 @@ func (g *ground) Verify(public [32]byte, message, signature []byte) bool {
 	return g.node.world.memo.verify(public, message, signature)
 }
 
+// Share implements [node.Ground].
+func (g *ground) Share(id string, data []byte) []byte { return g.node.world.memo.share(id, data) }
+
 // RemoveStore implements [node.Ground].
 func (g *ground) RemoveStore(dir string) error { return g.mount.remove(dir) }
 
