@@ -7,6 +7,7 @@ type Feed struct {
 	mu      sync.Mutex
 	size    int64
 	changed chan struct{} // closed and replaced by Advance
+	told    map[*func()]struct{}
 }
 
 // NewFeed makes a feed of a ledger with so many entries.
@@ -32,6 +33,24 @@ func (f *Feed) Stir() {
 func (f *Feed) stir() {
 	close(f.changed)
 	f.changed = make(chan struct{})
+	for look := range f.told {
+		(*look)()
+	}
+}
+
+// tell has look called, which must not block, by each further Advance and Stir, until forget is called.
+func (f *Feed) tell(look func()) (forget func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.told == nil {
+		f.told = make(map[*func()]struct{})
+	}
+	f.told[&look] = struct{}{}
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		delete(f.told, &look)
+	}
 }
 
 // Size is what Advance said last.

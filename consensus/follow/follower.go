@@ -147,7 +147,7 @@ func (c Config) validate() error {
 }
 
 // Follower keeps a replica up to a region's ledger. The goroutine of Run owns every
-// field but those under mu.
+// field but those under mu, and lends them to what takes up a frame.
 type Follower struct {
 	cfg     Config
 	metrics *followerMetrics

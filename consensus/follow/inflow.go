@@ -9,10 +9,6 @@ import (
 	"github.com/bizra/bizra/pci"
 )
 
-// framesAhead is how many frames are read, and their signatures verified, while the one
-// before is taken up.
-const framesAhead = 1
-
 var (
 	errSilent    = errors.New("no frame came in time")
 	errSignature = errors.New("the signature of its envelope does not hold")
@@ -39,42 +35,28 @@ func (a *arrival) rest(size int64) *arrival {
 	return &left
 }
 
-// inflow reads a peer's frames, parses entries and verifies signatures, on a goroutine of its own, so
-// that this and re-executing go on at the same time.
+// inflow reads a peer's frames, parses entries and verifies signatures.
 type inflow struct {
 	stream     Stream
 	silenceMax time.Duration
 	verify     bool
 	open       OpenEntries
-	frames     chan arrival  // ends with one that has an error, or with done
-	done       chan struct{} // closed when nobody takes frames any more
 }
 
-// run reads until the stream fails. A peer may be silent only while a frame is waited for.
-func (in *inflow) run() {
+// next waits for a frame. A peer may be silent only while one is waited for.
+func (in *inflow) next() *arrival {
 	watchdog := time.AfterFunc(in.silenceMax, func() { _ = in.stream.Reset() })
-	defer watchdog.Stop()
-	for {
-		watchdog.Reset(in.silenceMax)
-		fr, err := readFrame(in.stream)
-		a := arrival{frame: fr, received: time.Now()}
-		switch inTime := watchdog.Stop(); {
-		case !inTime:
-			a.err = &fault{reason: leftSilent, err: fmt.Errorf("%w: none within %v", errSilent, in.silenceMax)}
-		case err != nil:
-			a.err = &fault{reason: reasonOf(err), err: streamError(err)}
-		case fr.Kind == frameEntries:
-			a.parsed, a.good, a.flaw = in.open(fr.Entries, in.verify)
-		}
-		select {
-		case in.frames <- a:
-		case <-in.done:
-			return
-		}
-		if a.err != nil {
-			return
-		}
+	fr, err := readFrame(in.stream)
+	a := &arrival{frame: fr, received: time.Now()}
+	switch inTime := watchdog.Stop(); {
+	case !inTime:
+		a.err = &fault{reason: leftSilent, err: fmt.Errorf("%w: none within %v", errSilent, in.silenceMax)}
+	case err != nil:
+		a.err = &fault{reason: reasonOf(err), err: streamError(err)}
+	case fr.Kind == frameEntries:
+		a.parsed, a.good, a.flaw = in.open(fr.Entries, in.verify)
 	}
+	return a
 }
 
 // OpenEntries parses entries, each what [fsm.ParseEntry] gives, up to the first that is none, and

@@ -136,7 +136,7 @@ func noGoroutines(t testing.TB) {
 		stacks := string(buf[:runtime.Stack(buf, true)])
 		for _, g := range strings.Split(stacks, "\n\n") {
 			if strings.Contains(g, "/consensus/follow.(*Follower)") || strings.Contains(g, "/consensus/follow.(*Server)") ||
-				strings.Contains(g, "/consensus/follow.(*Copy)") || strings.Contains(g, "/consensus/follow.(*inflow)") || strings.Contains(g, "/consensus/follow.cancelOnRead") {
+				strings.Contains(g, "/consensus/follow.(*Copy)") || strings.Contains(g, "/consensus/follow.(*pusher)") || strings.Contains(g, "/consensus/follow.awaitLeave") {
 				return false
 			}
 		}

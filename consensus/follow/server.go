@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/bizra/bizra/fsm"
-	"github.com/bizra/bizra/fsm/ledger"
 	"github.com/bizra/bizra/p2p"
 )
 
@@ -215,8 +214,6 @@ func endReason(err error) string {
 }
 
 func (srv *Server) stream(ctx context.Context, from peer.ID, s Stream) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	// A stream's reads and writes do not end with a context.
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
@@ -228,32 +225,47 @@ func (srv *Server) stream(ctx context.Context, from peer.ID, s Stream) error {
 	if err != nil {
 		return srv.refuse(s, &frame{}, err)
 	}
-	left := make(chan struct{})
-	go func() {
-		defer close(left)
-		cancelOnRead(s, cancel)
-	}()
-	defer func() {
-		stop() // what was written must still arrive
-		_ = s.CloseRead()
-		<-left
-	}()
-	err = srv.push(ctx, s, &src, want)
-	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, errSlowReader) {
-		return cause
+	p := srv.newPusher(s, src, want)
+	forget := src.Feed.tell(func() { p.rounds.Within(0) })
+	p.rounds.Start(0, p.round)
+	left := awaitLeave(s)
+	if left == nil {
+		select {
+		case <-p.ended:
+		case <-ctx.Done():
+		}
 	}
-	return err
+	forget()
+	select {
+	case <-p.ended:
+		stop() // what was written must still arrive
+		p.rounds.Stop()
+		return p.err
+	default:
+	}
+	_ = s.Reset()
+	p.rounds.Stop()
+	switch {
+	case errors.Is(p.err, errSlowReader):
+		return p.err
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	default:
+		return left
+	}
 }
 
-// cancelOnRead waits for the follower to leave. That it ends its own direction is no
-// farewell: it has nothing more to say.
-func cancelOnRead(s Stream, cancel context.CancelCauseFunc) {
+// awaitLeave waits for the follower to leave and says how. That it ends its own direction is no
+// farewell: it has nothing more to say. To end reading ends it too.
+func awaitLeave(s Stream) error {
 	var b [1]byte
 	switch n, err := s.Read(b[:]); {
 	case n > 0:
-		cancel(errChatter)
+		return errChatter
 	case err != nil && !errors.Is(err, io.EOF):
-		cancel(errGone)
+		return errGone
+	default:
+		return nil
 	}
 }
 
@@ -277,58 +289,6 @@ func (srv *Server) refuse(s Stream, f *frame, err error) error {
 		return errors.Join(errGone, writeErr)
 	}
 	return err
-}
-
-// push sends what there is and then what comes.
-func (srv *Server) push(ctx context.Context, s Stream, src *Source, want *requestBody) error {
-	pos := position{next: want.From, seal: want.FromSeal, left: ledger.SizeMax, sealsFrom: want.SealsFrom, holds: want.Holds}
-	if want.EntriesMax > 0 {
-		pos.left = want.EntriesMax
-	}
-	beat := time.NewTimer(0)
-	defer beat.Stop()
-	due := true // a heartbeat: the first at once, so that the follower knows where it stands
-	for {
-		changed := src.Feed.Changed() // before the view is opened, so that nothing is missed
-		f, err := frameOf(src, &pos)
-		if err != nil {
-			return srv.refuse(s, f, err)
-		}
-		idle := f.Kind == frameHeartbeat
-		if !idle || due {
-			if err := srv.write(s, f); err != nil {
-				return err
-			}
-			due = false
-			beat.Reset(srv.cfg.HeartbeatEvery)
-		}
-		if !idle {
-			continue
-		}
-		if want.EntriesMax > 0 {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-changed:
-		case <-beat.C:
-			due = true
-		}
-	}
-}
-
-// frameOf opens a view for one frame only: a slow follower must not hold on to old state.
-func frameOf(src *Source, pos *position) (f *frame, err error) {
-	var no error // a refusal goes to the follower, and is no fault of the view
-	err = src.Lend(func(v *fsm.View) error {
-		f, no = nextFrame(v, src.Age(), pos)
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("serve entries: %w", errors.Join(no, err))
-	}
-	return f, no
 }
 
 func (srv *Server) write(s Stream, f *frame) error {

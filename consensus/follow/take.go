@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -33,17 +32,10 @@ func (f *Follower) follow(ctx context.Context, p peer.ID) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
 	defer func() { _ = s.Reset() }()
-	in := &inflow{stream: s, silenceMax: f.cfg.SilenceMax, verify: f.cfg.VerifySignatures, open: f.cfg.OpenEntries, frames: make(chan arrival, framesAhead), done: make(chan struct{})}
 	if err := writeRequest(s, f.request()); err != nil {
 		return &fault{reason: reasonOf(err), err: streamError(err)}
 	}
-	var reading sync.WaitGroup
-	reading.Go(in.run)
-	err = f.take(ctx, p, in.frames)
-	close(in.done)
-	_ = s.Reset()
-	reading.Wait()
-	return err
+	return f.take(ctx, p, s)
 }
 
 func (f *Follower) request() *requestBody {
@@ -60,11 +52,18 @@ func (f *Follower) request() *requestBody {
 	return b
 }
 
-// take brings the replica forward by the frames that arrive.
-func (f *Follower) take(ctx context.Context, p peer.ID, frames <-chan arrival) error {
+// take brings the replica forward by the frames that arrive. While one is taken up, on a goroutine of
+// its own, the next is read and its signatures are verified; while none arrives, there is no such goroutine.
+func (f *Follower) take(ctx context.Context, p peer.ID, s Stream) error {
+	in := &inflow{stream: s, silenceMax: f.cfg.SilenceMax, verify: f.cfg.VerifySignatures, open: f.cfg.OpenEntries}
+	taken := make(chan error, 1) // what became of the frame before
+	taken <- nil
 	var says int64 // entries that the peer had, by its last frame
 	for first := true; ; first = false {
-		a := <-frames
+		a := in.next()
+		if err := <-taken; err != nil {
+			return err
+		}
 		if a.err != nil {
 			if f.cfg.once && !first && errors.Is(a.err, io.EOF) && f.at.size == says {
 				return errCaughtUp
@@ -72,19 +71,30 @@ func (f *Follower) take(ctx context.Context, p peer.ID, frames <-chan arrival) e
 			return a.err
 		}
 		says = a.frame.Size
-		if first {
-			f.greet(p, a.frame)
-		}
-		if err := f.expect(a.frame, first); err != nil {
-			return err
-		}
-		if err := f.takeUp(ctx, p, &a); err != nil {
-			return err
-		}
-		if f.cfg.once && a.frame.Kind == frameHeartbeat {
-			return errCaughtUp
-		}
+		go func() {
+			err := f.takeOne(ctx, p, a, first)
+			if err != nil {
+				_ = s.Reset() // no other frame is wanted
+			}
+			taken <- err
+		}()
 	}
+}
+
+func (f *Follower) takeOne(ctx context.Context, p peer.ID, a *arrival, first bool) error {
+	if first {
+		f.greet(p, a.frame)
+	}
+	if err := f.expect(a.frame, first); err != nil {
+		return err
+	}
+	if err := f.takeUp(ctx, p, a); err != nil {
+		return err
+	}
+	if f.cfg.once && a.frame.Kind == frameHeartbeat {
+		return errCaughtUp
+	}
+	return nil
 }
 
 // expect checks that the first frame of a foreign ledger, and no other, says what the
