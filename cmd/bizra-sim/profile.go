@@ -26,7 +26,8 @@ func newProfiles(prefix string) (*profiles, error) {
 	if prefix == "" {
 		return p, nil
 	}
-	return p, p.begin(sim.PhaseFound)
+	err := p.begin(sim.PhaseFound)
+	return p, err
 }
 
 // begin begins the profile of a phase's processors.

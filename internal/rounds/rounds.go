@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// End, returned by a round, makes it the last.
+// End is what a round returns to be the last.
 const End time.Duration = -1
 
 // Rounds are what [Rounds.Start] starts; the zero value has not been started. Safe for concurrent use.

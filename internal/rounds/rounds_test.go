@@ -19,7 +19,7 @@ func TestRoundsAreAsFarApartAsTheySay(t *testing.T) {
 			}
 			return time.Duration(len(at)) * time.Second
 		})
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		synctest.Wait()
 		want := []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 7 * time.Second}
 		if len(at) != len(want) {
@@ -47,7 +47,7 @@ func TestWithin(t *testing.T) {
 		var work atomic.Int64
 		r.Within(0) // before it has begun
 		r.Start(time.Hour, func() time.Duration {
-			time.Sleep(time.Duration(work.Load()))
+			<-time.After(time.Duration(work.Load()))
 			now := time.Now()
 			last.Store(&now)
 			count.Add(1)
@@ -61,32 +61,32 @@ func TestWithin(t *testing.T) {
 			}
 		}
 		r.Within(2 * time.Hour)
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		rounds(0, "later than it is due anyway")
 		r.Within(time.Second)
 		r.Within(time.Minute)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		rounds(1, "sooner")
-		time.Sleep(time.Hour - time.Second)
+		<-time.After(time.Hour - time.Second)
 		rounds(1, "an hour is counted from the last round")
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		rounds(2, "an hour later")
 
 		work.Store(int64(time.Minute))
 		r.Within(0)
-		time.Sleep(time.Second) // it works
+		<-time.After(time.Second) // it works
 		r.Within(2 * time.Minute)
 		r.Within(90 * time.Second)
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		rounds(3, "the one that was under way")
 		ended := *last.Load()
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		rounds(4, "one that was wanted meanwhile")
 		if got := last.Load().Sub(ended); got != 91*time.Second {
 			t.Errorf("it came %v after the one before, and began %v too late", got, got-91*time.Second)
 		}
 		r.Stop()
-		time.Sleep(2 * time.Hour)
+		<-time.After(2 * time.Hour)
 		rounds(4, "stopped")
 	})
 }
@@ -100,15 +100,15 @@ func TestStopWaits(t *testing.T) {
 		idle.Stop()
 		var done bool
 		busy.Start(0, func() time.Duration {
-			time.Sleep(time.Minute)
+			<-time.After(time.Minute)
 			done = true
 			return 0
 		})
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		busy.Stop()
 		if !done {
 			t.Error("Stop did not wait")
 		}
-		time.Sleep(3 * time.Hour)
+		<-time.After(3 * time.Hour)
 	})
 }

@@ -43,11 +43,11 @@ const (
 	tableBytesMin, tableBytesMax = 2 << 20, 32 << 20
 	// Values of apartBytesMin and more are kept apart from the tables, in blob files that compaction leaves alone: the entries of the
 	// ledger are half of what is written, and are never written again. apartDepthMax is how many overlapping blob files one table
-	// may refer to, which bounds what a scan jumps about. A blob file of which apartGarbageMax is garbage is written anew once it is apartAgeMin old.
+	// may refer to, which bounds what a scan jumps about. A blob file of which apartGarbageMax is garbage is written anew once it is apartAgeLeast old.
 	apartBytesMin   = 512
 	apartDepthMax   = 10
 	apartGarbageMax = 0.2
-	apartAgeMin     = 5 * time.Minute
+	apartAgeLeast   = 5 * time.Minute
 	// recordOverheadBytes is what a write takes in a batch besides key and value, at most: kind and two lengths.
 	recordOverheadBytes = 1 + 2*5
 	// walBytesPerSync lets the kernel write the log out in the background, so that a Sync finds little left.
@@ -124,7 +124,7 @@ func (o Options) pebbleOptions(dir string, h *health) *pebble.Options {
 	}
 	p.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
 		return pebble.ValueSeparationPolicy{Enabled: true, MinimumSize: apartBytesMin, MaxBlobReferenceDepth: apartDepthMax,
-			RewriteMinimumAge: apartAgeMin, TargetGarbageRatio: apartGarbageMax}
+			RewriteMinimumAge: apartAgeLeast, TargetGarbageRatio: apartGarbageMax}
 	}
 	for i := range p.Levels {
 		p.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBitsPerKey)
