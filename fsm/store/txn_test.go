@@ -243,6 +243,25 @@ func TestTxnPassesOnErrors(t *testing.T) {
 	}
 }
 
+// FuzzTxnOrder cuts its input into keys where a byte says so, and holds the order of Writes against bytes.Compare.
+func FuzzTxnOrder(f *testing.F) {
+	f.Add([]byte(""), byte(0))
+	f.Add([]byte("Ssession/a,Ssession/a\x00,Ssession/ab,S,T,Ssession/a\x00\x00\x00\x00\x00\x00\x00\x00"), byte(','))
+	f.Add(bytes.Repeat([]byte("12345678\x00"), 40), byte('8'))
+	f.Fuzz(func(t *testing.T, input []byte, between byte) {
+		txn := store.NewTxn(store.NewMemory())
+		keys := map[string]bool{}
+		for key := range bytes.SplitSeq(input, []byte{between}) {
+			keys[string(key)] = true
+			txn.Set(key, key)
+		}
+		want := slices.Sorted(maps.Keys(keys))
+		if got := txn.Writes(); !slices.EqualFunc(got, want, func(w store.Write, k string) bool { return string(w.Key) == k && string(w.Value) == k }) {
+			t.Fatalf("%d writes out of order, or not those of %q", len(got), want)
+		}
+	})
+}
+
 func TestTxnMergeWithoutParent(t *testing.T) {
 	defer func() {
 		if recover() == nil {
