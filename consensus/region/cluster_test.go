@@ -149,6 +149,7 @@ func (n *node) terms() int {
 // prepare makes the node's Region without starting it.
 func (c *cluster) prepare(n *node) *Region {
 	c.t.Helper()
+	n.log.power(true)
 	r, err := New(c.config(n))
 	if err != nil {
 		c.t.Fatal(err)
@@ -208,7 +209,6 @@ func (c *cluster) crash(n *node) {
 func (c *cluster) restart(n *node) {
 	c.t.Helper()
 	c.net.isolate(n.id, c.ids, false)
-	n.log.power(true)
 	if err := c.prepare(n).Start(context.Background()); err != nil {
 		c.t.Fatalf("restart %s: %v", n.id, err)
 	}
