@@ -68,7 +68,7 @@ func limitsTable() string {
 		{"voters of each other region to whom a voter keeps connections", fmt.Sprintf("%d, of more than %d regions %d", foreignPerRegion, foreignManyRegions, foreignFew)},
 		{"other regions to which a voter keeps a connection that stands by", foreignStandingBy},
 		{"wait after a failed dial", fmt.Sprintf("%v, doubled up to %v, give or take a quarter", keeper.RedialBase, keeper.RedialMax)},
-		{"peer exchange with one connected node", fmt.Sprintf("every %v, up to %v while they bring nothing new", keeper.ExchangeEvery, keeper.ExchangeEvery<<exchangeIdleMax)},
+		{"peer exchange with one connected node", fmt.Sprintf("every %v, up to %v while they bring nothing new, give or take a quarter", keeper.ExchangeEvery, keeper.ExchangeEvery<<exchangeIdleMax)},
 		{"pings unanswered until a connection counts as dead", fmt.Sprintf("%d, one every %v, waited for %v", pingFailuresMax, keeper.PingEvery, keeper.PingTimeout)},
 	} {
 		fmt.Fprintf(&b, "| %v | %v |\n", row[0], row[1])
