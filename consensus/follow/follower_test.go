@@ -90,6 +90,7 @@ func TestFollowerResumesAfterTheServerAndAfterItself(t *testing.T) {
 		sameAs(t, o, r.replica)
 		n.add("v1", nil)
 		kill(down)
+		synctest.Wait() // nothing goes out any more
 		o.grow(10)
 		pass(time.Minute)
 		tries := n.opened("v1")
