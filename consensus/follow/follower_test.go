@@ -221,6 +221,7 @@ func TestAgeGrowsThroughAChain(t *testing.T) {
 		}
 		meshes[0].add("voter", nil)
 		kill()
+		synctest.Wait() // nothing goes out any more
 		o.grow(5)
 		for i := range 20 {
 			pass(30 * time.Second)
