@@ -85,33 +85,43 @@ func (o *outbox) size() (entries, bytes int, evicted uint64) {
 
 // take removes what is done and gives one entry that is due, or says when one will be.
 func (o *outbox) take(now time.Time, listeners uint64) (due *outboxEntry, next time.Time) {
-	o.mu.Lock()
-	entries := append([]*outboxEntry(nil), o.entries...)
-	o.mu.Unlock()
 	next = now.Add(outboxIdle)
-	var ended []*outboxEntry
-	for _, e := range entries {
+	var waited, ended []*outboxEntry
+	o.mu.Lock()
+	for _, e := range o.entries {
 		if now.Before(e.due) {
 			next = earlier(next, e.due)
-			continue
+		} else {
+			waited = append(waited, e)
 		}
+	}
+	o.mu.Unlock()
+	for _, e := range waited { // Done is the caller's, and is not asked under mu
 		if !now.Before(e.how.Until) || e.attempt == attemptMax || e.how.Done != nil && e.how.Done() {
 			ended = append(ended, e)
-			continue
+		} else if again, at := o.again(e, now, listeners); again {
+			due, next = e, earlier(next, at)
+			break
+		} else {
+			next = earlier(next, at)
 		}
-		e.wait = min(2*e.wait, announceMax)
-		e.due = now.Add(spread(e.wait))
-		next = earlier(next, e.due)
-		if e.how.Done == nil && e.listeners == listeners {
-			continue // everybody here has it
-		}
-		e.attempt++
-		e.listeners = listeners
-		due = e
-		break
 	}
 	o.remove(ended)
 	return due, next
+}
+
+// again says whether an entry that is due is to be published, and when it is due next.
+func (o *outbox) again(e *outboxEntry, now time.Time, listeners uint64) (publish bool, next time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	e.wait = min(2*e.wait, announceMax)
+	e.due = now.Add(spread(e.wait))
+	if e.how.Done == nil && e.listeners == listeners {
+		return false, e.due // everybody here has it
+	}
+	e.attempt++
+	e.listeners = listeners
+	return true, e.due
 }
 
 func earlier(a, b time.Time) time.Time {
